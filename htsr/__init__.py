@@ -1,0 +1,34 @@
+"""Long-horizon video prediction in TensorFlow 2 / Keras 3.
+
+The public names are loaded when first used, so ``import htsr`` itself does not import TensorFlow.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "InputError": "htsr.errors",
+    "VideoModel": "htsr.models.base",
+    "build_model": "htsr.models",
+    "evaluate": "htsr.evaluation",
+    "export_model": "htsr.export",
+    "fit": "htsr.training",
+    "load_clips": "htsr.data",
+    "load_model": "htsr.checkpoints",
+}
+
+__all__ = ["__version__", "metrics", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return importlib.import_module("htsr.metrics")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'htsr' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
