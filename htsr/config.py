@@ -1,0 +1,308 @@
+"""Config files: YAML whose sections are the keyword arguments of functions, so the signatures are the schema.
+
+Order of precedence: default of the signature < file < override (``--set train.steps=100``). Nothing here imports
+TensorFlow or any other part of the package: who checks a section hands in the function that will receive it.
+"""
+
+import difflib
+import inspect
+import os
+import re
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from htsr.errors import InputError
+
+SECTIONS = ("model", "data", "train", "eval")
+MAX_BYTES = 1 << 16
+
+
+def read_config(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Read a config file and apply overrides on top of it.
+
+    Args:
+        path: YAML file with the sections ``model``, ``data``, ``train``, ``eval``, each a mapping (or empty).
+        overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML.
+
+    Returns:
+        One dict per section, in the order of ``SECTIONS``; values unchecked (see ``check_section``).
+
+    Raises:
+        InputError: the file is missing, too large, not plain YAML, repeats a key or has other sections.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"config file {path} does not exist; give the path of a .yml file")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"config file {path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
+    content = _parse(path.read_bytes(), str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"config file {path}: expected the sections {', '.join(SECTIONS)}, received {_show(content)}")
+    _refuse_unknown(str(path), content, SECTIONS, what="section")
+    config = {}
+    for section in SECTIONS:
+        if section not in content:
+            raise InputError(f"config file {path} has no section '{section}'; expected {', '.join(SECTIONS)}")
+        config[section] = {} if content[section] is None else content[section]
+        if not isinstance(config[section], dict):
+            raise InputError(
+                f"{path}: section '{section}' must be 'key: value' lines, received {_show(content[section])}"
+            )
+    for override in overrides:
+        section, key, value = _parse_override(override)
+        config[section][key] = value
+    return config
+
+
+def check_section(
+    section: str, values: Mapping[str, Any], function: Callable[..., Any], reserved: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check one section against the signature of the function that receives it and fill in the defaults.
+
+    Understood annotations: ``bool``, ``int``, ``float``, ``str``, ``Any``, ``Literal``, unions (with ``None``), and
+    ``list``, ``tuple``, ``Sequence`` and ``dict`` of these. An integer does for a float; a boolean is not a number.
+
+    Args:
+        section: its name, for messages.
+        values: the section, without the ``name`` that chooses a model or dataset.
+        function: a function, or a class whose constructor receives the section.
+        reserved: parameters the caller supplies itself; they can be neither set nor missing.
+
+    Returns:
+        A value for every other parameter, in the order of the signature, sequences as the annotated type.
+
+    Raises:
+        InputError: unknown key, wrong type, or a parameter without default and value.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in reserved
+    }
+    for key in values:
+        if key in reserved:
+            raise InputError(f"{section}.{key} is set by the program; remove it from section '{section}'")
+    _refuse_unknown(section, values, parameters, what="key")
+    resolved = {}
+    for name, parameter in parameters.items():
+        if name in values:
+            resolved[name] = _checked(f"{section}.{name}", values[name], parameter.annotation)
+        elif parameter.default is not parameter.empty:
+            resolved[name] = parameter.default
+        else:
+            expected = _describe(parameter.annotation)
+            raise InputError(f"{section}.{name} is missing; expected {expected}: add it to section '{section}'")
+    return resolved
+
+
+def save_config(config: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+    """Write a config so that the file is either the old or the new one, whenever the machine stops."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            yaml.safe_dump({name: dict(values) for name, values in config.items()}, file, sort_keys=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def differences(
+    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]], ignore: Collection[str] = ()
+) -> list[str]:
+    """List what two configs disagree on, one ``"train.steps: 100 before, 200 now"`` a key.
+
+    Args:
+        old: the config of the run folder.
+        new: the config of this start.
+        ignore: sections (``"eval"``) or dotted keys (``"train.steps"``) that may differ.
+    """
+    found = []
+    for section in dict.fromkeys([*old, *new]):
+        before, now = old.get(section, {}), new.get(section, {})
+        for key in dict.fromkeys([*before, *now]):
+            unchanged = key in before and key in now and _plain(before[key]) == _plain(now[key])
+            if not unchanged and not {section, f"{section}.{key}"} & set(ignore):
+                values = [_show(values[key]) if key in values else "absent" for values in (before, now)]
+                found.append(f"{section}.{key}: {values[0]} before, {values[1]} now")
+    return found
+
+
+def run_folder(logdir: str | Path, config_path: str | Path, name: str | None = None) -> Path:
+    """Return the folder of a run: below ``logdir``, the path the config has below ``configs/``, without suffix.
+
+    Example:
+        >>> run_folder("logs", "configs/cwvae/mmnist.yml").as_posix()
+        'logs/cwvae/mmnist'
+        >>> run_folder("logs", "configs/mmnist.yml", name="first try").as_posix()
+        'logs/first try'
+    """
+    if name is not None:
+        if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts or Path(name) == Path("."):
+            raise InputError(f"run name must be a relative path below the log folder, received {name!r}")
+        return Path(logdir) / name
+    path = Path(os.path.abspath(config_path)).with_suffix("")
+    folders = path.parts[:-1]
+    below = folders[len(folders) - folders[::-1].index("configs") :] if "configs" in folders else ()
+    return Path(logdir, *below, path.name)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: a repeated key is an error, and so is an alias (aliases can make a small file huge)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases (*name) are not allowed", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {_show(key)} is not a word", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' appears twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str | bytes, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{source}{line}: {error.problem}; expected 'key: value' lines of plain YAML") from None
+    except (yaml.YAMLError, UnicodeError, RecursionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source} is not readable as YAML: {reason}; expected 'key: value' lines in UTF-8") from None
+
+
+def _parse_override(override: str) -> tuple[str, str, Any]:
+    target, equals, value = override.partition("=")
+    section, dot, key = target.strip().partition(".")
+    if not (equals and dot and key):
+        raise InputError(f"override {override!r} not understood; expected section.key=value, e.g. train.steps=100")
+    _refuse_unknown(f"override {override!r}", [section], SECTIONS, what="section")
+    return section, key, _parse(value, f"override {override!r}")
+
+
+def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            way_out = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}"
+            raise InputError(f"{where}: unknown {what} '{key}'; {way_out}")
+
+
+def _checked(key: str, value: Any, annotation: Any) -> Any:
+    """Return the value as the annotated type, or raise the error that names the key."""
+    try:
+        return _convert(value, annotation)
+    except _Mismatch:
+        hint = _number_hint(value, annotation)
+        raise InputError(f"{key}: expected {_describe(annotation)}, received {_show(value)}{hint}") from None
+
+
+class _Mismatch(Exception):
+    """The value is not of the annotated type."""
+
+
+def _convert(value: Any, annotation: Any) -> Any:
+    """Return the value as the annotated type or raise ``_Mismatch``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (Any, inspect.Parameter.empty):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for member in arguments:
+            try:
+                return _convert(value, member)
+            except _Mismatch:
+                continue
+        raise _Mismatch
+    if origin is typing.Literal:
+        return _require(any(value == choice and type(value) is type(choice) for choice in arguments), value)
+    if annotation is float:
+        return float(_require(isinstance(value, int | float) and not isinstance(value, bool), value))
+    if annotation in (bool, int, str, types.NoneType):
+        return _require(type(value) is annotation, value)
+    return _convert_container(value, origin or annotation, arguments)
+
+
+def _convert_container(value: Any, kind: type, arguments: tuple[Any, ...]) -> Any:
+    if kind is dict or kind is Mapping:
+        _require(isinstance(value, dict), value)
+        return {key: _convert(item, arguments[1] if arguments else Any) for key, item in value.items()}
+    if not (isinstance(kind, type) and issubclass(kind, Sequence)):
+        raise TypeError(f"a config cannot supply a value of type {kind}")
+    _require(isinstance(value, list | tuple), value)
+    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+        _require(len(value) == len(arguments), value)
+        return tuple(_convert(item, argument) for item, argument in zip(value, arguments, strict=True))
+    items = [_convert(item, arguments[0] if arguments else Any) for item in value]
+    return items if kind is list else tuple(items)
+
+
+def _require(condition: bool, value: Any) -> Any:
+    if not condition:
+        raise _Mismatch
+    return value
+
+
+def _describe(annotation: Any) -> str:
+    """Return the annotation in words: ``float or None``, ``list of int``, ``one of 'a', 'b'``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is None:
+        return "null" if annotation is types.NoneType else annotation.__name__
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(member) for member in arguments)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(repr(choice) for choice in arguments)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)}: " + ", ".join(_describe(item) for item in arguments)
+    if issubclass(origin, Mapping):
+        return f"a mapping to {_describe(arguments[1])}"
+    return f"a list of {_describe(arguments[0])}"
+
+
+def _number_hint(value: Any, annotation: Any) -> str:
+    """Return the way out where a number was written as text: quoted, or as 1e-4, which YAML 1.1 reads as text."""
+    number = re.fullmatch(r"([+-]?\d+)(\.\d*)?(?:e([+-]?)(\d+))?", value.lower()) if isinstance(value, str) else None
+    if not number:
+        return ""
+    whole, fraction, sign, exponent = number.groups()
+    written = value if exponent is None else f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}"
+    try:
+        _convert(yaml.safe_load(written), annotation)
+    except _Mismatch:
+        return ""
+    return (
+        f"; write {written} without quotes" if exponent is None else f"; write {written} (YAML reads {value} as text)"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as YAML would give it back (tuples become lists)."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _show(value: Any) -> str:
+    """Return a value and its type for a message, cut to one short line."""
+    if value is None:
+        return "null"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
