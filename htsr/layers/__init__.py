@@ -1,0 +1,1 @@
+"""Blocks without time: each works on single frames or single vectors."""

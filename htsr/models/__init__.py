@@ -1,0 +1,28 @@
+"""The models by name."""
+
+import difflib
+
+from htsr.errors import InputError
+from htsr.models.base import VideoModel
+from htsr.models.htsr import HTSR
+
+MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR}
+
+
+def build_model(name: str, **arguments) -> VideoModel:
+    """A model with fresh weights.
+
+    Args:
+        name: a key of ``MODELS``.
+        **arguments: the constructor's.
+
+    Raises:
+        InputError: for an unknown name or a refused argument.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(MODELS)}"
+        raise InputError(f"model.name: no model is called {name!r}; {hint}")
+    model = MODELS[name](**arguments)
+    model.build((None, None, *model.frame_shape))
+    return model

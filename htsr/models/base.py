@@ -1,0 +1,133 @@
+"""The one interface of all models."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from htsr import noise as noise_lib
+from htsr.errors import InputError
+
+
+class VideoModel(keras.Model):
+    """A predictor of video: a loss on clips for training, open-loop rollouts from a context for everything else.
+
+    A model implements ``loss_terms``, ``start`` and ``advance`` (and ``total_loss`` where terms are not simply
+    summed); training and rollouts are written once, here.
+
+    Args:
+        frame_shape: height, width and channels of a frame.
+    """
+
+    def __init__(self, frame_shape: tuple[int, int, int], **kwargs):
+        super().__init__(**kwargs)
+        self.frame_shape = tuple(frame_shape)
+        if len(self.frame_shape) != 3 or self.frame_shape[-1] not in (1, 3):
+            raise InputError(
+                f"frame_shape must be (height, width, channels) with 1 or 3 channels, received {tuple(frame_shape)}"
+            )
+        self._start_graph = tf.function(self._tiled_start, reduce_retracing=True)
+        self._advance_graph = tf.function(self.advance, reduce_retracing=True)
+
+    @abstractmethod
+    def loss_terms(self, clip: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The raw terms of the loss.
+
+        Args:
+            clip: float32 ``(batch, time, height, width, channel)`` in [0, 1].
+            seed: int32 scalar, another one at every training step.
+
+        Returns:
+            Named float32 ``(batch,)`` tensors; their unit is stated by the model.
+        """
+
+    def total_loss(self, terms: dict[str, tf.Tensor], num_frames: int) -> tf.Tensor:
+        """Combine terms, already averaged over the batch, to the scalar that is minimised."""
+        del num_frames
+        return tf.add_n(list(terms.values()))
+
+    @abstractmethod
+    def start(self, context: tf.Tensor, num_samples, seeds: tf.Tensor, stochastic: tf.Tensor) -> Any:
+        """Read the context.
+
+        Args:
+            context: float32 ``(batch, time, height, width, channel)``, at least one frame.
+            num_samples: futures of every clip.
+            seeds: int32 ``(num_samples * batch,)``, one for every future, sample by sample.
+            stochastic: bool scalar; False asks for means instead of samples.
+
+        Returns:
+            A nest of tensors, the state for ``advance``, with ``num_samples * batch`` rows.
+        """
+
+    @abstractmethod
+    def advance(self, state: Any, length) -> tuple[Any, tf.Tensor]:
+        """Predict the next ``length`` (at least 1) frames: the new state and ``(rows, length, height, width, channel)``."""
+
+    def rollout_chunks(
+        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str | None = None, chunk: int = 50
+    ) -> Iterator[np.ndarray]:
+        """``rollout`` in consecutive pieces of at most ``chunk`` frames, so that no horizon is too long for memory."""
+        context = self._checked_context(context)
+        if horizon < 1 or num_samples < 1 or chunk < 1:
+            raise InputError(
+                f"horizon, num_samples and chunk must be at least 1, received {horizon}, {num_samples}, {chunk}"
+            )
+        if noise not in (None, "mean"):
+            raise InputError(f"noise must be None (samples) or 'mean', received {noise!r}")
+        seed = tf.convert_to_tensor(np.asarray(seed, np.int32))
+        state = self._start_graph(context, tf.constant(num_samples), seed, tf.constant(noise is None))
+        for begin in range(0, horizon, chunk):
+            state, frames = self._advance_graph(state, tf.constant(min(chunk, horizon - begin)))
+            frames = frames.numpy()
+            yield frames.reshape(num_samples, -1, *frames.shape[1:])
+
+    def rollout(self, context, horizon: int, num_samples: int = 1, seed=0, noise: str | None = None) -> np.ndarray:
+        """Predict the frames after a context, without ever seeing them.
+
+        Args:
+            context: ``(batch, time, height, width, channel)`` in [0, 1], at least one frame.
+            horizon: frames to predict.
+            num_samples: futures per clip.
+            seed: int, or one int per clip ``(batch,)``: with those, a clip's futures do not depend on its place in
+                the batch.
+            noise: None draws samples; ``"mean"`` takes the mean everywhere.
+
+        Returns:
+            float32 ``(num_samples, batch, horizon, height, width, channel)``, not clipped. The first ``k`` frames of a
+            longer rollout are the rollout of ``k`` frames.
+
+        Raises:
+            InputError: for a context that is not such an array or an argument below 1.
+        """
+        return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise)), axis=2)
+
+    @tf.function(reduce_retracing=True)
+    def rollout_graph(self, context, horizon, num_samples, seed):
+        """``rollout`` of samples as one graph with tensors for all arguments, for export."""
+        state = self._tiled_start(context, num_samples, seed, tf.constant(True))
+        _, frames = self.advance(state, horizon)
+        shape = tf.concat([[num_samples, tf.shape(context)[0], horizon], self.frame_shape], 0)
+        return tf.reshape(frames, shape)
+
+    def _tiled_start(self, context, num_samples, seed, stochastic):
+        batch = tf.shape(context)[0]
+        if seed.shape.rank == 0:
+            seed = noise_lib.fold(seed, tf.range(batch))
+        rows = tf.reshape(noise_lib.fold(seed[None, :], tf.range(num_samples)[:, None]), [-1])
+        return self.start(context, num_samples, rows, stochastic)
+
+    def _checked_context(self, context) -> tf.Tensor:
+        shape = np.shape(context)
+        if len(shape) != 5 or shape[2:] != self.frame_shape or 0 in shape:
+            raise InputError(
+                f"context must be (batch, time, {', '.join(map(str, self.frame_shape))}) with at least one clip and one "
+                f"frame, received {tuple(shape)}"
+            )
+        context = tf.convert_to_tensor(context)
+        if not context.dtype.is_floating:
+            raise InputError(f"context must be floats in [0, 1], received {context.dtype.name}; divide bytes by 255")
+        return tf.cast(context, tf.float32)

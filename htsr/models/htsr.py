@@ -1,0 +1,331 @@
+"""HTSR, and Clockwork VAE as HTSR without its residual parts.
+
+A hierarchy of recurrent state-space models in which level ``l`` ticks every ``temporal_factor ** l`` frames (Saxena et
+al., "Clockwork variational autoencoders", arXiv 2102.09532), with residual frame encoder and decoder cells, residual
+level features, residual top-down input and a residual posterior (the published HTSR code).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from htsr import noise as noise_lib
+from htsr.cells.rssm import Normal, RSSMCell, State
+from htsr.errors import InputError
+from htsr.layers.frames import FrameDecoder, FrameEncoder, feature_size
+from htsr.losses import gaussian_kl, gaussian_nll
+from htsr.models.base import VideoModel
+from htsr.unroll import scan, scan_states
+
+
+class Level(NamedTuple):
+    """What one level did over its ticks, batch-major ``(batch, ticks, ...)``."""
+
+    prior: Normal
+    posterior: Normal
+    states: State
+
+
+class RolloutState(NamedTuple):
+    """What ``advance`` needs: the levels' states after the last frame, its index, and how noise is drawn."""
+
+    levels: tuple[State, ...]
+    frame: tf.Tensor
+    seeds: tf.Tensor
+    stochastic: tf.Tensor
+
+
+class HTSR(VideoModel):
+    r"""Hierarchical temporal-spatial residual model.
+
+    Minimises, per clip of T frames, :math:`(-\ln N(x \mid \hat x, s^2) + \sum_l \beta_l KL(q_l \| p_l)) / T` in nats
+    per frame. Any clip length; a rollout takes any context of at least one frame: a level uses its posterior for
+    windows of ``temporal_factor ** l`` frames that are complete and its prior in an open one.
+
+    Args:
+        frame_shape: height, width, channels: 64x64 or 128x128, 1 or 3 channels.
+        levels: number of levels; 1 is a plain recurrent state-space model.
+        temporal_factor: ticks of a level per tick of the level above.
+        stoch, deter, units: sizes of samples, GRU states and hidden layers of every level.
+        dense_layers, dense_units: the dense stack between one level's features and the next one's.
+        channels_mult: scales the filters of frame encoder and decoder.
+        frame_stddev: standard deviation of the frame likelihood.
+        min_stddev: floor of the latent standard deviations.
+        encoder_residual, decoder_residual: the residual cells of frame encoder and decoder.
+        dense_residual: level features plus 0.1 times those of the level below.
+        top_down_residual: the residual layer on what comes from the level above.
+        posterior: ``residual``, ``residual_scaled`` or ``independent``, see ``RSSMCell``. Clockwork VAE is
+            ``independent`` with the four switches above off.
+        beta: weight of the KL, one for all levels or one per level, fastest first.
+        free_nats: nats per clip and level that cost nothing.
+        kl_balance: share p of the KL that trains the posterior: the term becomes
+            ``(1 - p) KL(sg(q) || p) + max(1 nat, p KL(q || sg(p)))``; None trains both with the plain KL.
+            Deviation: in the published code the second part has no gradient at all.
+        observed_frames: None trains on posteriors throughout, as published. A number n trains as the model is used:
+            posteriors for the first n frames of a clip and a rollout on priors for the rest, whose likelihood is the
+            term ``nll_imagined``. A multiple of ``temporal_factor ** (levels - 1)``.
+    """
+
+    def __init__(
+        self,
+        frame_shape: tuple[int, int, int] = (64, 64, 1),
+        levels: int = 3,
+        temporal_factor: int = 6,
+        stoch: int = 20,
+        deter: int = 200,
+        units: int = 200,
+        dense_layers: int = 3,
+        dense_units: int = 1000,
+        channels_mult: float = 1.0,
+        frame_stddev: float = 1.0,
+        min_stddev: float = 1e-4,
+        encoder_residual: bool = True,
+        decoder_residual: bool = True,
+        dense_residual: bool = True,
+        top_down_residual: bool = True,
+        posterior: str = "residual",
+        beta: float | list[float] = 1.0,
+        free_nats: float = 0.0,
+        kl_balance: float | None = None,
+        observed_frames: int | None = None,
+        dtype: str = "float32",
+    ):
+        super().__init__(frame_shape, dtype=dtype, name="htsr")
+        _check_at_least_one(levels=levels, temporal_factor=temporal_factor, stoch=stoch, deter=deter, units=units)
+        if frame_shape[0] != frame_shape[1]:
+            raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
+        self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
+        self.frame_stddev, self.free_nats, self.kl_balance = frame_stddev, free_nats, kl_balance
+        self.beta = _per_level(beta, levels)
+        self.dense_residual = dense_residual
+        self.observed_frames = observed_frames
+        slowest = temporal_factor ** (levels - 1)
+        if observed_frames is not None and (observed_frames < 1 or observed_frames % slowest):
+            raise InputError(f"observed_frames must be a multiple of {slowest}, received {observed_frames}")
+        if kl_balance is not None and not 0 <= kl_balance <= 1:
+            raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
+
+        policy, size = self.dtype_policy, frame_shape[0]
+        self.encoder = FrameEncoder(size, channels_mult, encoder_residual, name="encoder", dtype=policy)
+        self.decoder = FrameDecoder(
+            size, frame_shape[-1], channels_mult, decoder_residual, name="decoder", dtype=policy
+        )
+        self.features = feature_size(size, channels_mult)
+        sizes = [dense_units] * (dense_layers - 1) + [self.features] * (dense_layers > 0)
+        self.stacks = [
+            [
+                keras.layers.Dense(n, "relu" if i < len(sizes) else None, name=f"level{level}_dense{i}", dtype=policy)
+                for i, n in enumerate(sizes, 1)
+            ]
+            for level in range(1, levels)
+        ]
+        self.cells = [
+            RSSMCell(stoch, deter, units, posterior, top_down_residual, min_stddev, name=f"cell{level}")
+            for level in range(levels)
+        ]
+
+    def build(self, input_shape=None):
+        self.encoder.build((None, *self.frame_shape))
+        for stack in self.stacks:
+            size = self.features
+            for layer in stack:
+                layer.build((None, size))
+                size = layer.units
+        for cell in self.cells:
+            cell.build(None, (None, self.features))
+        self.decoder.build((None, self.stoch + self.cells[0].deter))
+        self.built = True
+
+    # ---- training
+
+    def loss_terms(self, clip, seed):
+        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``observed_frames`` also ``nll_imagined``; with
+        ``kl_balance`` also ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
+        batch, num_frames = tf.shape(clip)[0], clip.shape[1]
+        seeds = noise_lib.fold(seed, tf.range(batch))
+        observed = num_frames if self.observed_frames is None else min(self.observed_frames, num_frames)
+        steps = self.observe(self.encode(clip[:, :observed]), seeds, tf.constant(True))
+        outputs = steps[0].states.output
+        if observed < num_frames:
+            last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
+            state = RolloutState(last, tf.constant(observed), seeds, tf.constant(True))
+            imagined = self._imagine(state, tf.constant(num_frames - observed))[1]
+            outputs = tf.concat([outputs, tf.ensure_shape(imagined, [None, num_frames - observed, None])], 1)
+        nll = gaussian_nll(clip, self.decode(outputs), self.frame_stddev) / num_frames
+        terms = {"nll": tf.reduce_sum(nll[:, :observed], 1)}
+        if observed < num_frames:
+            terms["nll_imagined"] = tf.reduce_sum(nll[:, observed:], 1)
+        for level, (p, q, _) in enumerate(steps):
+            if self.kl_balance is None:
+                terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames
+            else:
+                terms[f"kl_{level}"] = _clip_kl(_stopped(q), p) / num_frames
+                terms[f"kl_posterior_{level}"] = _clip_kl(q, _stopped(p)) / num_frames
+        return terms
+
+    def total_loss(self, terms, num_frames):
+        loss = terms["nll"] + terms.get("nll_imagined", 0.0)
+        for level, beta in enumerate(self.beta):
+            kl = terms[f"kl_{level}"]
+            if self.kl_balance is not None:
+                kept = tf.maximum(1.0 / num_frames, self.kl_balance * terms[f"kl_posterior_{level}"])
+                kl = (1.0 - self.kl_balance) * kl + kept
+            if self.free_nats:
+                kl = tf.maximum(0.0, kl - self.free_nats / num_frames)
+            loss += beta * kl
+        return loss
+
+    # ---- the model
+
+    def encode(self, clip) -> list[tf.Tensor]:
+        """The features of every level, ``(batch, ceil(time / temporal_factor ** level), features)``."""
+        batch, num_frames = tf.shape(clip)[0], _length(clip)
+        x = self.encoder(tf.reshape(clip, [-1, *self.frame_shape]))
+        embeds = [tf.cast(tf.reshape(x, [batch, num_frames, self.features]), tf.float32)]
+        skip = x
+        for level, stack in enumerate(self.stacks, 1):
+            for layer in stack:
+                x = layer(x)
+            skip = x + 0.1 * skip if self.dense_residual else x
+            frames = tf.cast(tf.reshape(skip, [batch, num_frames, self.features]), tf.float32)
+            embeds.append(_window_sums(frames, self.temporal_factor**level))
+        return embeds
+
+    def observe(self, embeds: list[tf.Tensor], seeds, stochastic, num_frames=None) -> list[Level]:
+        """Filter all levels over a clip's features, slowest level first.
+
+        Args:
+            embeds: from ``encode``.
+            seeds: int32 ``(batch,)``.
+            stochastic: bool scalar.
+            num_frames: given, a level uses its prior in a window that these frames do not fill.
+
+        Returns:
+            One ``Level`` for every level, fastest first.
+        """
+        steps: list[Any] = [None] * self.levels
+        outputs = None
+        for level in reversed(range(self.levels)):
+            embed = embeds[level]
+            ticks = _length(embed)
+            if outputs is None:
+                top_down = tf.zeros([tf.shape(embed)[0], ticks, self.stoch + self.cells[level].deter])
+            else:
+                top_down = tf.repeat(outputs, self.temporal_factor, axis=1)[:, :ticks]
+            complete = None if num_frames is None else num_frames // self.temporal_factor**level
+            steps[level] = self._observe_level(level, embed, top_down, seeds, stochastic, complete)
+            outputs = steps[level].states.output
+        return steps
+
+    def decode(self, outputs) -> tf.Tensor:
+        """Frames of the fastest level's outputs: ``(batch, time, ...)`` to ``(batch, time, height, width, channel)``."""
+        frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
+        shape = [tf.shape(outputs)[0], _length(outputs), *self.frame_shape]
+        return tf.cast(tf.reshape(frames, shape), tf.float32)
+
+    # ---- rollouts
+
+    def start(self, context, num_samples, seeds, stochastic):
+        num_frames = tf.shape(context)[1]
+        embeds = [tf.tile(embed, [num_samples, 1, 1]) for embed in self.encode(context)]
+        steps = self.observe(embeds, seeds, stochastic, num_frames)
+        last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
+        return RolloutState(last, num_frames, seeds, stochastic)
+
+    def advance(self, state, length):
+        state, outputs = self._imagine(state, length)
+        return state, self.decode(outputs)
+
+    def _imagine(self, state: RolloutState, length) -> tuple[RolloutState, tf.Tensor]:
+        """Run all levels on their priors for ``length`` frames: the new state and the fastest level's outputs.
+
+        Level by level, the slowest first; a level ticks at the frames that its period divides, which may be none.
+        """
+        levels = list(state.levels)
+        outputs, first_parent = None, None
+        for level in reversed(range(self.levels)):
+            period = self.temporal_factor**level
+            begin = -(-state.frame // period)
+            ticks = tf.range(begin, -(-(state.frame + length) // period))
+            if outputs is None:
+                top_down = tf.zeros([tf.shape(ticks)[0], tf.shape(state.seeds)[0], self.stoch + self.cells[level].deter])
+            else:
+                # outputs[0] belongs to the tick before the first new one.
+                top_down = tf.gather(outputs, ticks // self.temporal_factor - (first_parent - 1))
+            cell = self.cells[level]
+            weights = cell.weights_now()
+            xs = (cell.project_top_down(top_down), self._noise(level, ticks, state.seeds, state.stochastic))
+            states = scan_states(
+                lambda s, x, cell=cell, weights=weights: cell.imagine(weights, s, *x), xs, levels[level], tf.size(ticks)
+            )
+            levels[level] = tf.nest.map_structure(lambda s: s[-1], states)
+            outputs, first_parent = states.output, begin
+        new_state = RolloutState(tuple(levels), state.frame + length, state.seeds, state.stochastic)
+        return new_state, _swap(outputs[1:])
+
+    def _observe_level(self, level, embed, top_down, seeds, stochastic, complete) -> Level:
+        cell = self.cells[level]
+        weights = cell.weights_now()
+        ticks = tf.range(_length(embed))
+        xs = (
+            _swap(cell.project_top_down(top_down)),
+            _swap(cell.project_embed(embed)),
+            self._noise(level, ticks, seeds, stochastic),
+            ticks,
+        )
+
+        def step(state, x):
+            *inputs, tick = x
+            new, prior, posterior = cell.observe(weights, state, *inputs)
+            if complete is not None:
+                sample = tf.where(tick < complete, new.stoch, prior.mean + prior.stddev * inputs[-1])
+                new = State(sample, new.deter)
+            return new, (prior, posterior, new)
+
+        _, ys = scan(step, xs, cell.initial_state(tf.shape(embed)[0]))
+        return Level(*tf.nest.map_structure(_swap, ys))
+
+    def _noise(self, level, ticks, seeds, stochastic) -> tf.Tensor:
+        """Time-major noise ``(ticks, batch, stoch)`` of a level: a function of (seed, level, tick); zeros for means."""
+        seeds = noise_lib.fold(seeds, level)
+        drawn = noise_lib.normal(seeds, tf.zeros_like(seeds), ticks, self.stoch)
+        return _swap(drawn) * tf.cast(stochastic, tf.float32)
+
+
+def _clip_kl(q: Normal, p: Normal) -> tf.Tensor:
+    return tf.reduce_sum(gaussian_kl(*q, *p), 1)
+
+
+def _stopped(distribution: Normal) -> Normal:
+    return Normal(*map(tf.stop_gradient, distribution))
+
+
+def _swap(x: tf.Tensor) -> tf.Tensor:
+    """Between batch-major and time-major."""
+    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+
+
+def _length(x: tf.Tensor):
+    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
+
+
+def _window_sums(x: tf.Tensor, size: int) -> tf.Tensor:
+    """Sums over consecutive windows of ``size`` steps; the last window may be short."""
+    length = _length(x)
+    x = tf.pad(x, [[0, 0], [0, -length % size], [0, 0]])
+    return tf.reduce_sum(tf.reshape(x, [tf.shape(x)[0], -(-length // size), size, x.shape[-1]]), 2)
+
+
+def _per_level(beta, levels: int) -> list[float]:
+    betas = [float(beta)] * levels if isinstance(beta, int | float) else [float(b) for b in beta]
+    if len(betas) != levels or not all(math.isfinite(b) and b >= 0 for b in betas):
+        raise InputError(f"beta must be a number >= 0 or a list of {levels} such numbers, received {beta}")
+    return betas
+
+
+def _check_at_least_one(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(f"{name} must be at least 1, received {size}")
