@@ -1,0 +1,113 @@
+"""Clips: windows of a dataset in a reproducible order, as uint8 windows or as float32 batches in [0, 1].
+
+A dataset is a ``WindowSource``: it can say how many windows it has and give any one of them. Everything else is here, once
+for all datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
+batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is first asked for.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from htsr.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class WindowSource(Protocol):
+    """What a dataset provides: ``num_clips`` windows, each uint8 of ``shape`` = (time, height, width, channel)."""
+
+    shape: tuple[int, int, int, int]
+    num_clips: int
+
+    def window(self, index: int, epoch: int) -> np.ndarray:
+        """Window ``index`` of 0 … num_clips - 1; only sources that draw their clips make use of ``epoch``."""
+        ...
+
+
+class Clips:
+    """The windows of one split, in training order or in file order.
+
+    Args:
+        source: where the windows come from; kept as ``clips.source``.
+        batch_size: clips per batch.
+        seed: of the training order.
+
+    Raises:
+        InputError: the batch size is below 1 or the seed below 0.
+    """
+
+    def __init__(self, source: WindowSource, batch_size: int, seed: int = 0):
+        require_int("batch_size", batch_size, least=1)
+        require_int("seed", seed, least=0)
+        self.source = source
+        self.shape = source.shape
+        self.num_clips = source.num_clips
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in an epoch; an `InputError` where there is not even one (evaluation needs none)."""
+        if self.batch_size > self.num_clips:
+            raise InputError(
+                f"batch_size is {self.batch_size}, but the data have only {self.num_clips} clips of {self.shape[0]} frames;"
+                " choose a smaller batch_size or seq_len"
+            )
+        return self.num_clips // self.batch_size
+
+    def window(self, index: int, epoch: int = 0) -> np.ndarray:
+        """One window, uint8 (time, height, width, channel)."""
+        if not 0 <= index < self.num_clips:
+            raise InputError(f"clip {index} does not exist: there are {self.num_clips}, counted from 0")
+        return self.source.window(int(index), int(epoch))
+
+    def batch(self, step: int) -> np.ndarray:
+        """The training batch of one step, uint8 (batch, time, height, width, channel), from (seed, step) alone."""
+        require_int("step", step, least=0)
+        epoch, position = divmod(int(step), self.steps_per_epoch)
+        order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_clips)
+        first = position * self.batch_size
+        return np.stack([self.window(index, epoch) for index in order[first : first + self.batch_size]])
+
+    def dataset(self, start: int, stop: int) -> "tf.data.Dataset":
+        """Training clips of the steps start … stop - 1, float32 (batch, time, height, width, channel) in [0, 1]."""
+        import tensorflow as tf
+
+        require_int("start", start, least=0)
+        require_int("stop", stop, least=start)
+        _ = self.steps_per_epoch  # too large a batch is refused here, not inside the pipeline
+        shape = (self.batch_size, *self.shape)
+
+        def load(step):
+            clip = tf.numpy_function(lambda number: _as_floats(self.batch(int(number))), [step], tf.float32)
+            return tf.ensure_shape(clip, shape)
+
+        return tf.data.Dataset.range(start, stop).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+    def examples(self, num_examples: int | None = None) -> Iterator[np.ndarray]:
+        """The first ``num_examples`` clips (default: all) in file order, float32 batches in [0, 1]; the last may be smaller."""
+        count = self.num_clips if num_examples is None else num_examples
+        require_int("num_examples", count, least=1)
+        if count > self.num_clips:
+            raise InputError(
+                f"num_examples is {count}, but there are only {self.num_clips} clips of {self.shape[0]} frames"
+            )
+        starts = range(0, count, self.batch_size)
+        return (self._floats(range(first, min(first + self.batch_size, count))) for first in starts)
+
+    def _floats(self, indices: range) -> np.ndarray:
+        return _as_floats(np.stack([self.window(index) for index in indices]))
+
+
+def require_int(name: str, value: int, least: int, most: int = 2**62) -> None:
+    """Refuses anything but an integer of ``least`` … ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        limits = f"of at least {least}" if most == 2**62 else f"of {least} to {most}"
+        raise InputError(f"{name} must be a whole number {limits}, not {value!r}")
+
+
+def _as_floats(windows: np.ndarray) -> np.ndarray:
+    return windows.astype(np.float32) / np.float32(255)
