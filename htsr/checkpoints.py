@@ -1,0 +1,343 @@
+"""Checkpoints that survive a stop at any moment, and ``load_model``.
+
+A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed) and
+``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It is written under a
+temporary name, flushed to the disk and then renamed, so a directory of the final name is complete. Why not Keras's own
+files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
+
+Arrays only are read, into models this package builds itself; nothing is unpickled. POSIX only (``flock``, ``fsync`` of
+directories).
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import socket
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from htsr.config import read_config
+from htsr.errors import InputError
+
+if TYPE_CHECKING:
+    from htsr.models.base import VideoModel
+
+SCHEMA = 1
+_FINAL, _TEMPORARY = "step_", ".tmp-"
+
+Arrays = dict[str, np.ndarray]
+
+
+def save(
+    folder: str | Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    score: float | None = None,
+    keep_last: int = 3,
+    keep_every: int | None = None,
+) -> Path:
+    """Write a checkpoint, then remove those no longer wanted and the leftovers of interrupted saves.
+
+    A valid checkpoint of the same step is left as it is, a damaged one is replaced.
+
+    Args:
+        folder: ``<run>/model``; created when missing.
+        step: training steps done.
+        arrays: NumPy arrays by name, such as ``model/encoder/conv0/kernel``.
+        score: validation result, lower is better; the checkpoint of the lowest score is always kept.
+        keep_last: how many of the newest to keep, at least 1.
+        keep_every: keep also each whose step is a multiple of this.
+
+    Returns:
+        The directory ``<folder>/step_<step>``.
+
+    Raises:
+        InputError: an array is of a type NumPy cannot store, such as bfloat16.
+        OSError: the disk is full or read-only; earlier checkpoints are untouched and the unfinished one is removed.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise InputError(
+                f"{name} is {array.dtype}, which no checkpoint can hold; use dtype float32 or mixed_bfloat16"
+            )
+    folder = Path(folder)
+    final, temporary = folder / f"{_FINAL}{step}", folder / f"{_TEMPORARY}{_FINAL}{step}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        if final.exists() and not _is_valid(final):
+            _remove(final)
+        if not final.exists():
+            _write(temporary, step, arrays, score)
+            os.rename(temporary, final)
+            _sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        message = f"{error.strerror or error}: checkpoint of step {step} not written, earlier ones are intact"
+        raise OSError(error.errno, message, str(folder)) from error
+    _prune(folder, step, keep_last, keep_every)
+    return final
+
+
+def load(folder: str | Path, which: str | int = "latest") -> tuple[int, Arrays, dict[str, Any]] | None:
+    """Read the newest valid checkpoint, the best or that of one step.
+
+    A damaged checkpoint is passed over with a line on stderr, unless its step was asked for.
+
+    Args:
+        folder: ``<run>/model``.
+        which: ``"latest"``, ``"best"`` (lowest score) or a step.
+
+    Returns:
+        Step, arrays by name (read-only use), manifest; None when there is no checkpoint at all.
+
+    Raises:
+        InputError: checkpoints exist but none of them is the one asked for and undamaged.
+    """
+    folder = Path(folder)
+    steps = sorted(_steps(folder), reverse=True)
+    if which == "best":
+        scores = {step: score for step in steps if (score := _score(folder, step)) is not None}
+        if steps and not scores:
+            raise InputError(f"no checkpoint in {folder} has a score; use 'latest' or one of {steps}")
+        steps = sorted(scores, key=lambda step: (scores[step], step))
+    elif which != "latest":
+        if which not in steps:
+            raise InputError(f"no checkpoint {which!r} in {folder}; expected 'latest', 'best' or one of {steps}")
+        steps = [int(which)]
+    if not steps:
+        return None
+    for step in steps:
+        try:
+            return step, *_read(folder / f"{_FINAL}{step}")
+        except _Damaged as damage:
+            print(f"checkpoint {folder}/{_FINAL}{step} is damaged ({damage}); skipped", file=sys.stderr)
+    raise InputError(
+        f"every checkpoint in {folder} is damaged ({steps}); restore a copy or remove the folder to start anew"
+    )
+
+
+class RunLock:
+    """Context manager: at most one process works in a run folder.
+
+    The kernel drops the lock with the process, however it ends, so no stale lock is left behind.
+
+    Raises:
+        InputError: another process holds the lock; the message names it and its host.
+    """
+
+    def __init__(self, run: str | Path) -> None:
+        self._path = Path(run) / "lock"
+
+    def __enter__(self) -> "RunLock":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._path, "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with self._file:
+                self._file.seek(0)
+                owner = self._file.read().strip() or "another process"
+            raise InputError(
+                f"{self._path.parent} is in use by {owner}; wait for it, or choose another --name"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
+def model_arrays(owner: Any, prefix: str = "model") -> Arrays:
+    """Return the variables of a built model or optimizer as arrays named ``<prefix>/<path below the owner>``.
+
+    Layers must be named explicitly: a name Keras makes up depends on what the process has built before.
+    """
+    return {name: np.asarray(variable) for name, variable in _variables(owner, prefix).items()}
+
+
+def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "model") -> None:
+    """Set the variables of a built model or optimizer from arrays named as ``model_arrays`` names them.
+
+    Arrays of other prefixes are ignored. Nothing is set unless everything fits.
+
+    Raises:
+        InputError: a variable has no array, an array no variable, or shapes differ; the first few are listed.
+    """
+    variables = _variables(owner, prefix)
+    given = {name: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
+    problems = [f"{name} is missing" for name in variables if name not in given]
+    problems += [f"{name} is not part of it" for name in given if name not in variables]
+    for name, array in given.items():
+        if name in variables and tuple(variables[name].shape) != array.shape:
+            problems.append(f"{name} has shape {array.shape} instead of {tuple(variables[name].shape)}")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise InputError(
+            f"these weights are not of this {owner.name}: {', '.join(problems[:3])}{more}; check the config"
+        )
+    for name, variable in variables.items():
+        variable.assign(given[name])
+
+
+def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":
+    """Build the model of a run from its config and load its weights.
+
+    Args:
+        logdir: run folder, or the ``model`` folder in it.
+        which: ``"latest"``, ``"best"`` or a step.
+        ema: use the averaged weights where the run kept them.
+
+    Raises:
+        InputError: no run, no checkpoint, or weights that do not fit the config.
+    """
+    from htsr.models import build_model
+
+    run = Path(logdir)
+    run = run.parent if run.name == "model" and not (run / "config.yml").exists() else run
+    if not (run / "config.yml").is_file():
+        raise InputError(f"{logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
+    found = load(run / "model", which)
+    if found is None:
+        raise InputError(f"{run}/model holds no checkpoint; train first, or give another folder")
+    arrays = found[1]
+    model = build_model(**read_config(run / "config.yml")["model"])
+    if ema:
+        averages = {f"model/{name[4:]}": array for name, array in arrays.items() if name.startswith("ema/")}
+        arrays = {**arrays, **averages}
+    assign_model(model, arrays)
+    return model
+
+
+class _Damaged(Exception):
+    """The checkpoint is incomplete or was altered."""
+
+
+def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: float | None) -> None:
+    directory.mkdir()
+    state = directory / "state.npz"
+    with open(state, "wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    manifest = {
+        "schema": SCHEMA,
+        "step": step,
+        "score": float(score) if score is not None and math.isfinite(score) else None,
+        "files": {state.name: {"bytes": state.stat().st_size, "sha256": _sha256(state)}},
+        "arrays": {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in arrays.items()},
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    with open(directory / "manifest.json", "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(directory)
+
+
+def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise _Damaged(f"its format is version {manifest['schema']}, this program reads {SCHEMA}")
+        path = directory / "state.npz"
+        if path.stat().st_size != manifest["files"][path.name]["bytes"]:
+            raise _Damaged("state.npz has another length than the manifest says")
+        if _sha256(path) != manifest["files"][path.name]["sha256"]:
+            raise _Damaged("the checksum of state.npz differs")
+        with np.load(path, allow_pickle=False) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.zip.infolist()):
+                raise _Damaged("state.npz is compressed")  # a small file could then fill the memory
+            if set(archive.files) != set(manifest["arrays"]):
+                raise _Damaged("the arrays are not those of the manifest")
+            arrays = {name: archive[name] for name in manifest["arrays"]}
+        for name, array in arrays.items():
+            if {"dtype": str(array.dtype), "shape": list(array.shape)} != manifest["arrays"][name]:
+                raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise _Damaged(f"{type(error).__name__}: {error}") from None
+    return arrays, manifest
+
+
+def _is_valid(directory: Path) -> bool:
+    try:
+        _read(directory)
+    except _Damaged:
+        return False
+    return True
+
+
+def _prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> None:
+    """Remove checkpoints before ``step`` that are neither recent nor best nor at a multiple of ``keep_every``."""
+    older = sorted(other for other in _steps(folder) if other < step)
+    scores = {other: score for other in [*older, step] if (score := _score(folder, other)) is not None}
+    kept = set(older[len(older) - keep_last + 1 :]) | {min(scores, key=scores.__getitem__, default=step)}
+    for other in older:
+        if other not in kept and not (keep_every and other % keep_every == 0):
+            _remove(folder / f"{_FINAL}{other}")
+
+
+def _remove(directory: Path) -> None:
+    """Rename, then delete: a stop in between leaves a leftover, never half a checkpoint."""
+    doomed = directory.with_name(f"{_TEMPORARY}{directory.name}")
+    os.rename(directory, doomed)
+    shutil.rmtree(doomed)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(f"{_TEMPORARY}{_FINAL}*"):
+        shutil.rmtree(leftover)
+
+
+def _steps(folder: Path) -> Iterator[int]:
+    for path in folder.glob(f"{_FINAL}*"):
+        if path.name[len(_FINAL) :].isdecimal():
+            yield int(path.name[len(_FINAL) :])
+
+
+def _score(folder: Path, step: int) -> float | None:
+    try:
+        return json.loads((folder / f"{_FINAL}{step}" / "manifest.json").read_text(encoding="utf-8"))["score"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _variables(owner: Any, prefix: str) -> dict[str, Any]:
+    """Return the variables by name, the owner's own name replaced by the prefix."""
+    named = {f"{prefix}/{variable.path.removeprefix(owner.name + '/')}": variable for variable in owner.variables}
+    if len(named) != len(owner.variables):
+        raise ValueError(f"variables of {owner.name} share a path: give its layers different names")
+    return named
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
