@@ -1,0 +1,233 @@
+"""Metrics against independent oracles, published values and hand-computed numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from htsr import metrics
+from htsr.errors import InputError
+from htsr.metrics import perceptual
+
+
+@pytest.fixture
+def frames():
+    rng = np.random.default_rng(1)
+    truth = rng.random((2, 3, 20, 24, 3), np.float32)
+    prediction = np.clip(truth + rng.normal(0, 0.1, truth.shape), 0, 1).astype(np.float32)
+    prediction[1] = rng.random(truth.shape[1:])
+    return prediction, truth
+
+
+def published_pair(size):
+    """The two images behind LPIPS's golden values, in [0, 1]."""
+    i, j = np.mgrid[:size, :size] / size
+    a = np.stack([np.sin(6 * i + 2 * j), np.cos(9 * j), np.sin(12 * i * j)], -1)
+    b = np.stack([np.sin(6 * i + 2 * j + 0.5), np.cos(9 * j**2), np.sin(12 * i * j) * (i > 0.5)], -1)
+    return (a + 1) / 2, (b + 1) / 2
+
+
+def direct_ssim(a, b):
+    """One channel, one window after the other, as in the paper."""
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for i in range(a.shape[0] - 10):
+        for j in range(a.shape[1] - 10):
+            x, y = a[i : i + 11, j : j + 11].astype(float), b[i : i + 11, j : j + 11].astype(float)
+            mean_x, mean_y = (window * x).sum(), (window * y).sum()
+            variances = (window * (x - mean_x) ** 2).sum() + (window * (y - mean_y) ** 2).sum()
+            covariance = (window * (x - mean_x) * (y - mean_y)).sum()
+            luminance = (2 * mean_x * mean_y + 1e-4) / (mean_x**2 + mean_y**2 + 1e-4)
+            values.append(luminance * (2 * covariance + 9e-4) / (variances + 9e-4))
+    return np.mean(values)
+
+
+def test_frame_errors_are_the_direct_sums(frames):
+    prediction, truth = frames
+    for b, t in np.ndindex(2, 3):
+        difference = prediction[b, t].astype(float) - truth[b, t]
+        square = sum(d * d for d in difference.ravel())
+        absolute = sum(abs(d) for d in difference.ravel())
+        size = 20 * 24 * 3
+        expected = {
+            "mse": square / size,
+            "mae": absolute / size,
+            "mse_sum": square,
+            "mae_sum": absolute,
+            "psnr": 10 * np.log10(size / square),
+            "ssim": np.mean([direct_ssim(prediction[b, t, ..., c], truth[b, t, ..., c]) for c in range(3)]),
+        }
+        together = metrics.frame_errors(prediction, truth)
+        assert list(together) == list(expected)
+        for name, value in expected.items():
+            alone = getattr(metrics, name)(prediction, truth)
+            assert alone.shape == (2, 3)
+            assert alone.dtype == np.float64
+            np.testing.assert_allclose(alone[b, t], value, rtol=1e-9, err_msg=name)
+            np.testing.assert_array_equal(together[name], alone)
+
+
+def test_psnr_and_ssim_are_tensorflows(frames):
+    prediction, truth = frames
+    np.testing.assert_allclose(metrics.psnr(prediction, truth), tf.image.psnr(prediction, truth, 1.0), rtol=1e-5)
+    np.testing.assert_allclose(metrics.ssim(prediction, truth), tf.image.ssim(prediction, truth, 1.0), atol=1e-5)
+
+
+def test_equal_frames_are_perfect(frames):
+    _, truth = frames
+    errors = metrics.frame_errors(truth, truth)
+    assert (errors["psnr"] == 100).all()
+    assert (errors["mse_sum"] == 0).all()
+    np.testing.assert_allclose(errors["ssim"], 1, atol=1e-12)
+
+
+def test_nan_is_not_hidden(frames):
+    prediction, truth = (x.copy() for x in frames)
+    prediction[0, 1, 0, 0, 0] = np.nan
+    for name, values in metrics.frame_errors(prediction, truth).items():
+        assert np.isnan(values[0, 1]), name
+        assert np.isfinite(values[1]).all(), name
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "mse_sum", "mae_sum", "psnr", "ssim", "frame_errors"])
+def test_frame_errors_refuse_other_input(frames, name):
+    prediction, truth = frames
+    function = getattr(metrics, name)
+    with pytest.raises(InputError, match=r"one shape .* received \(2, 2, 20, 24, 3\)"):
+        function(prediction[:, :2], truth)
+    with pytest.raises(InputError, match=r"one shape .* received \(3, 20, 24, 3\)"):
+        function(prediction[0], truth[0])
+    with pytest.raises(InputError, match=r"prediction must be floats .* received uint8"):
+        function((255 * prediction).astype(np.uint8), truth)
+    with pytest.raises(InputError, match=r"prediction must lie in \[0, 1\], received .* clip it first"):
+        function(prediction + 0.5, truth)
+
+
+def test_ssim_refuses_frames_below_its_window():
+    small = np.zeros((1, 1, 10, 30, 1))
+    with pytest.raises(InputError, match="at least 11x11 pixels, received 10x30"):
+        metrics.ssim(small, small)
+
+
+@pytest.mark.parametrize(("size", "golden"), [(64, 0.287802), (128, 0.484783)])
+def test_lpips_golden_values(size, golden):
+    assert metrics.lpips(*published_pair(size)) == pytest.approx(golden, abs=5e-6)
+
+
+def test_lpips_shapes_grey_and_blocks(monkeypatch):
+    rng = np.random.default_rng(2)
+    a, b = rng.random((2, 2, 3, 31, 40, 1), np.float32)
+    distance = metrics.lpips(a, b)
+    assert distance.shape == (2, 3)
+    np.testing.assert_allclose(metrics.lpips(np.repeat(a, 3, -1), np.repeat(b, 3, -1)), distance, rtol=1e-5)
+    np.testing.assert_allclose(metrics.lpips(a[1, 2], b[1, 2]), distance[1, 2], rtol=1e-4)
+    monkeypatch.setattr(perceptual, "_BLOCK_PIXELS", 4 * 31 * 40)
+    np.testing.assert_allclose(metrics.lpips(a, b), distance, rtol=1e-4)
+    assert (metrics.lpips(a, a) == 0).all()
+
+
+def test_lpips_features_serve_several_predictions():
+    rng = np.random.default_rng(3)
+    truth, still = rng.random((2, 4, 32, 32, 3)), rng.random((2, 1, 32, 32, 3))
+    network = metrics.LPIPS()
+    distance = network.distance(network.features(still), network.features(truth))
+    np.testing.assert_allclose(distance, metrics.lpips(np.repeat(still, 4, 1), truth), rtol=1e-4)
+
+
+def test_lpips_refuses_other_input():
+    frame = np.zeros((40, 40, 1))
+    with pytest.raises(InputError, match="at least 31x31 pixels, received 30x40"):
+        metrics.lpips(frame[:30], frame[:30])
+    with pytest.raises(InputError, match="1 or 3 channels"):
+        metrics.lpips(np.zeros((40, 40, 2)), np.zeros((40, 40, 2)))
+    with pytest.raises(InputError, match="two arrays of one shape"):
+        metrics.lpips(frame, frame[None])
+    with pytest.raises(InputError, match=r"frames in \[0, 1\], received \[2, 2\]"):
+        metrics.lpips(frame, frame + 2)
+    with pytest.raises(InputError, match="received uint8"):
+        metrics.lpips(frame.astype(np.uint8), frame.astype(np.uint8))
+
+
+def test_lpips_refuses_missing_and_damaged_weights(tmp_path):
+    with pytest.raises(InputError, match=r"not found: expected .*none\.npz"):
+        metrics.LPIPS(tmp_path / "none.npz")
+    damaged = tmp_path / "weights.npz"
+    content = bytearray(perceptual.WEIGHTS.read_bytes())
+    content[1000] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(InputError, match="damaged: expected SHA-256"):
+        metrics.LPIPS(damaged)
+
+
+def two_samples():
+    """Sample 0 has the best PSNR on clip 0 by its mean (not everywhere), sample 1 on clip 1; SSIM says the opposite."""
+    psnr = np.array([[[20, 30], [10, 10]], [[24, 20], [11, 10]]])
+    ssim = np.array([[[0.1, 0.2], [0.9, 0.8]], [[0.5, 0.6], [0.3, 0.4]]])
+    return {"psnr": psnr, "ssim": ssim}
+
+
+def test_one_sample_supplies_every_metric_of_best():
+    curves = metrics.Curves()
+    curves.add("model", two_samples())
+    np.testing.assert_array_equal(curves.best_sample("model"), [0, 1])
+    np.testing.assert_allclose(curves.values("model", "psnr", "best"), [[20, 30], [11, 10]])
+    np.testing.assert_allclose(curves.values("model", "ssim", "best"), [[0.1, 0.2], [0.3, 0.4]])
+    np.testing.assert_allclose(curves.values("model", "ssim", "mean"), [[0.3, 0.4], [0.6, 0.6]])
+    np.testing.assert_allclose(curves.values("model", "ssim"), [[0.1, 0.2], [0.9, 0.8]])
+    with pytest.raises(InputError, match="'single', 'mean' or 'best', received 'max'"):
+        curves.values("model", "ssim", "max")
+
+
+def test_reduced_curves_columns_and_differences():
+    curves = metrics.Curves()
+    samples = two_samples()
+    for clip in range(2):  # a batch of one clip, then another
+        curves.add("model", {name: array[:, clip : clip + 1] for name, array in samples.items()})
+        curves.add("still", {name: array[:1, clip : clip + 1] - 0.5 for name, array in samples.items()})
+    reduced = curves.reduce("model")
+    assert list(reduced["curves"]["model"]) == ["psnr", "psnr_mean2", "psnr_best2", "ssim", "ssim_mean2", "ssim_best2"]
+    assert list(reduced["curves"]["still"]) == ["psnr", "ssim"]
+    assert list(reduced["differences"]) == ["still"]
+    np.testing.assert_allclose(reduced["curves"]["model"]["psnr"]["mean"], [15, 20])
+    assert reduced["curves"]["model"]["psnr"]["horizon_mean"]["mean"] == 17.5
+    np.testing.assert_allclose(reduced["differences"]["still"]["psnr_best2"]["mean"], [15.5 - 14.5, 20 - 19.5])
+    for end in ("mean", "low", "high"):  # the same difference on every clip: an interval of no width
+        np.testing.assert_allclose(reduced["differences"]["still"]["psnr"][end], [0.5, 0.5])
+
+
+def test_curves_refuse_batches_that_do_not_fit():
+    curves = metrics.Curves()
+    curves.add("model", {"psnr": np.ones((1, 2, 5))})
+    curves.add("model", {"psnr": np.ones((1, 1, 5))})
+    for wrong in ({"psnr": np.ones((1, 2, 4))}, {"psnr": np.ones((2, 2, 5))}, {"ssim": np.ones((1, 2, 5))}):
+        with pytest.raises(InputError, match="every batch needs psnr, all of one shape"):
+            curves.add("model", wrong)
+    with pytest.raises(InputError, match="no series is called 'baseline'; there are model"):
+        curves.values("baseline", "psnr")
+    with pytest.raises(InputError, match="no metric 'lpips'; it has psnr"):
+        curves.values("model", "lpips")
+
+
+def test_bootstrap_interval_covers_the_mean_95_times_in_100():
+    rng = np.random.default_rng(4)
+    values = rng.normal(3.0, 2.0, (60, 2000))  # 60 clips, 2000 repetitions
+    low, high = metrics.bootstrap_interval(values, seed=5)
+    covered = ((low < 3.0) & (high > 3.0)).mean()
+    assert 0.92 < covered < 0.96  # percentile intervals are a little narrow at 60 clips
+    np.testing.assert_allclose((high - low).mean(), 2 * 1.96 * 2.0 / np.sqrt(60), rtol=0.03)
+    np.testing.assert_array_equal(metrics.bootstrap_interval(values, seed=5)[0], low)
+    assert np.isnan(metrics.bootstrap_interval(values[:1])).all()
+
+
+def test_saved_curves_hold_every_value_and_where_they_come_from(tmp_path):
+    curves = metrics.Curves()
+    curves.add("model", {"psnr": np.array([[[20.0, np.nan]]])})
+    curves.save(tmp_path, curves.reduce("model"), {"seed": 3, "wall_seconds": np.float32(0.5)})
+    with np.load(tmp_path / "curves.npz") as arrays:
+        assert arrays["model/psnr"].shape == (1, 1, 2)
+    content = json.loads((tmp_path / "curves.json").read_text())
+    assert content["provenance"] == {"seed": 3, "wall_seconds": 0.5}
+    assert content["curves"]["model"]["psnr"]["mean"] == [20.0, None]
