@@ -1,0 +1,172 @@
+"""Pictures: right size, right frames, right colours; refusals."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from htsr import plots
+from htsr.errors import InputError
+
+
+def clips(time=6, size=16, channels=1, count=2):
+    levels = np.arange(time, dtype=np.uint8)[:, None, None, None] * 8
+    clip = np.broadcast_to(levels, (time, size, size, channels))
+    return {f"row {index}": clip for index in range(count)}
+
+
+def frame_levels(image: np.ndarray, rows: int = 1, size: int = 64) -> list[int]:
+    """Return the grey level at the centre of every frame in the first row of a rollout image."""
+    y = plots._TEXT + 2 * plots._GAP + plots._BORDER + size // 2
+    cell = size + 2 * plots._BORDER + plots._GAP
+    left = image.shape[1] % cell
+    return [int(image[y, x, 0]) for x in range(left + plots._BORDER + size // 2, image.shape[1], cell)]
+
+
+def borders(image: np.ndarray) -> list[tuple[int, ...]]:
+    y = plots._TEXT + 2 * plots._GAP
+    return [tuple(int(v) for v in pixel) for pixel in image[y] if tuple(pixel) != (255, 255, 255)]
+
+
+def test_rollout_image_shows_every_frame_of_a_short_clip_in_order():
+    image = plots.rollout_image(clips(time=6, size=16), context=2)
+    assert image.dtype == np.uint8
+    assert frame_levels(image) == [0, 8, 16, 24, 32, 40]
+    width = 64 + 2 * plots._BORDER
+    assert borders(image) == [plots.GREEN] * 2 * width + [plots.RED] * 4 * width
+
+
+def test_long_clips_are_thinned_around_the_first_predicted_frame():
+    time, context = 31, 7
+    image = plots.rollout_image(clips(time, size=64), context)
+    assert frame_levels(image) == [8 * t for t in sorted([*range(1, time, 2), context - 1])]
+    image = plots.rollout_image(clips(time, size=64), context, every=12)
+    assert frame_levels(image) == [8 * t for t in (6, 7, 19)]
+
+
+@pytest.mark.parametrize(("time", "size"), [(1000, 64), (300, 128), (50, 200), (3, 300)])
+def test_pictures_stay_readable(time, size):
+    image = plots.rollout_image({"truth": np.zeros((time, size, size, 3), np.uint8)}, context=2)
+    assert image.shape[1] < plots.MAX_WIDTH + 2 * size + 100
+
+
+def test_count_agrees_with_the_axis_of_the_curves():
+    assert [plots._count(t, 3) for t in range(6)] == ["-2", "-1", "0", "+1", "+2", "+3"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strip_and_gif_files(tmp_path, channels):
+    rows = clips(time=6, size=16, channels=channels, count=3)
+    plots.save_strip(tmp_path / "strip.png", rows, context=2)
+    with Image.open(tmp_path / "strip.png") as strip:
+        np.testing.assert_array_equal(np.asarray(strip), plots.rollout_image(rows, 2))
+
+    plots.save_gif(tmp_path / "rollout.gif", rows, context=2, fps=5)
+    with Image.open(tmp_path / "rollout.gif") as animation:
+        assert animation.n_frames == 6
+        assert animation.info["duration"] == 200
+        assert animation.info["loop"] == 0
+        tile, top = 128 + 2 * plots._BORDER, plots._TEXT + 2 * plots._GAP
+        assert animation.size == (3 * (tile + plots._GAP) + plots._GAP, tile + 2 * top)
+        for t in range(6):
+            animation.seek(t)
+            picture = np.asarray(animation.convert("RGB")).astype(int)
+            assert tuple(picture[0, 0]) == (255, 255, 255)
+            for column in range(3):
+                x = plots._GAP + column * (tile + plots._GAP)
+                assert tuple(picture[top, x]) == (plots.GREEN if t < 2 else plots.RED)
+                assert np.abs(picture[top + tile // 2, x + tile // 2] - 8 * t).max() <= 4
+
+
+def test_gif_of_black_and_white_is_exact(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 2, (4, 16, 16, 1)).astype(np.uint8) * 255
+    plots.save_gif(tmp_path / "noise.gif", {"noise": noise}, context=0)
+    with Image.open(tmp_path / "noise.gif") as animation:
+        animation.seek(3)
+        picture = np.asarray(animation.convert("RGB"))
+    y, x = plots._TEXT + 2 * plots._GAP + plots._BORDER, plots._GAP + plots._BORDER
+    np.testing.assert_array_equal(picture[y : y + 128 : 8, x : x + 128 : 8, :1], noise[3])
+
+
+@pytest.mark.parametrize(
+    ("rows", "context", "message"),
+    [
+        ({}, 0, "at least one row"),
+        ({"a": np.zeros((2, 4, 4, 1), np.float32)}, 0, "row 'a': expected uint8 .* received float32"),
+        ({"a": np.zeros((2, 4, 4), np.uint8)}, 0, "row 'a': expected uint8"),
+        ({"a": np.zeros((2, 4, 4, 2), np.uint8)}, 0, "1 or 3"),
+        ({"a": np.zeros((0, 4, 4, 1), np.uint8)}, 0, "row 'a'"),
+        ({"a": np.zeros((2, 4, 4, 1), np.uint8), "b": np.zeros((3, 4, 4, 1), np.uint8)}, 0, "row 'b': .* of one shape"),
+        (clips(time=6), 7, "context must be 0 to 6 frames, received 7"),
+        (clips(time=6), -1, "context must be 0 to 6"),
+    ],
+)
+def test_refused_clips(tmp_path, rows, context, message):
+    with pytest.raises(InputError, match=message):
+        plots.rollout_image(rows, context)
+    with pytest.raises(InputError, match=message):
+        plots.save_gif(tmp_path / "x.gif", rows, context)
+
+
+def test_refused_numbers(tmp_path):
+    with pytest.raises(InputError, match="every must be at least 1"):
+        plots.rollout_image(clips(), 2, every=0)
+    for fps in (0, 51):
+        with pytest.raises(InputError, match="fps must be 1 to 50"):
+            plots.save_gif(tmp_path / "x.gif", clips(), 2, fps=fps)
+    with pytest.raises(InputError, match="no curves"):
+        plots.save_curves(tmp_path / "x.png", {}, "title", "subtitle")
+    with pytest.raises(InputError, match="no training records"):
+        plots.save_training_curves(tmp_path / "x.png", [{"step": 1, "loss": float("nan"), "note": "x"}])
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures drawn by the code under test."""
+    drawn = []
+    original = plots._finish
+
+    def finish(figure, panels, path):
+        original(figure, panels, path)
+        drawn.append(figure)
+
+    monkeypatch.setattr(plots, "_finish", finish)
+    return drawn
+
+
+def test_horizon_curves(tmp_path, figures):
+    band = (np.array([3.0, 2.0, np.nan]), np.array([2.0, 1.0, np.nan]), np.array([4.0, 3.0, np.nan]))
+    curves = {
+        "psnr": {"htsr": band, "copy last frame": band},
+        "mse": {"copy last frame": band},
+        "custom": {"new": band},
+    }
+    plots.save_curves(tmp_path / "curves.png", curves, "title", "256 clips")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    panels = figures[0].axes
+    assert [panel.get_title("left") for panel in panels] == [
+        "PSNR (dB), higher is better",
+        "MSE per pixel, lower is better",
+        "custom",
+    ]
+    np.testing.assert_array_equal(panels[0].lines[0].get_xdata(), [1, 2, 3])
+    assert panels[0].lines[1].get_color() == panels[1].lines[0].get_color() != panels[0].lines[0].get_color()
+    assert panels[0].lines[0].get_linestyle() != panels[0].lines[1].get_linestyle()
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["htsr", "copy last frame", "new"]
+
+
+def test_horizon_of_one_frame_is_visible(tmp_path, figures):
+    plots.save_curves(tmp_path / "curves.png", {"ssim": {"htsr": (np.ones(1),) * 3}}, "title", "one frame")
+    assert figures[0].axes[0].lines[0].get_marker() == "o"
+
+
+def test_training_curves(tmp_path, figures):
+    records = [{"step": step, "loss": 100.0 - step, "kl_0": 1, "kl_1": 2, "time": "10:00"} for step in range(1000)]
+    records += [{"step": 500, "valid_loss": 40.0, "kl_0": float("inf")}]
+    plots.save_training_curves(tmp_path / "training.png", records, "mmnist")
+    panels = {panel.get_title("left"): panel for panel in figures[0].axes}
+    assert list(panels) == ["loss", "kl"]
+    loss, valid = panels["loss"].lines
+    assert len(loss.get_xdata()) == 400
+    np.testing.assert_allclose(loss.get_ydata(), 100 - loss.get_xdata())
+    assert (valid.get_label(), list(valid.get_xdata()), list(valid.get_ydata())) == ("valid_loss", [500], [40])
+    assert [line.get_label() for line in panels["kl"].lines] == ["kl_0", "kl_1"]
