@@ -19,7 +19,18 @@ _PUBLIC = {
     "load_model": "htsr.checkpoints",
 }
 
-__all__ = ["__version__", "metrics", *_PUBLIC]
+__all__ = [
+    "InputError",
+    "VideoModel",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "export_model",
+    "fit",
+    "load_clips",
+    "load_model",
+    "metrics",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,6 @@ The only module that imports TensorFlow Probability.
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from htsr.errors import InputError
-
 tfd = tfp.distributions
 
 
@@ -18,8 +16,6 @@ def diagonal_normal(mean: tf.Tensor, stddev: tf.Tensor, event_dims: int = 1) -> 
 
 def gaussian_nll(frames: tf.Tensor, prediction: tf.Tensor, stddev: float) -> tf.Tensor:
     """Negative log-likelihood of frames ``(batch, time, height, width, channel)``: ``(batch, time)``, nats."""
-    if not stddev > 0:
-        raise InputError(f"frame_stddev must be above 0, received {stddev}; the published value is 1.0")
     return -diagonal_normal(prediction, tf.cast(stddev, prediction.dtype), event_dims=3).log_prob(frames)
 
 

@@ -53,7 +53,9 @@ def normal(seed, rows, steps, units: int) -> tf.Tensor:
     counter = tf.reshape(tf.cast(steps, tf.int32) * pairs, [1, -1, 1]) + tf.range(pairs)
     bits = threefry((seed, 0x68747372), (tf.reshape(tf.cast(rows, tf.int32), [-1, 1, 1]), counter))
     # 23 bits and a half: never 0, so the logarithm is finite.
-    u0, u1 = ((tf.cast(tf.bitwise.right_shift(b, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-23 for b in bits)
+    u0, u1 = (
+        (tf.cast(tf.bitwise.right_shift(b, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-23 for b in bits
+    )
     radius, angle = tf.sqrt(-2.0 * tf.math.log(u0)), 2.0 * math.pi * u1
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], -1)[..., :units]
 

@@ -56,9 +56,7 @@ def scan_states(step: Callable, xs: Any, state: Any, length) -> Any:
     """
     x_spec = nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), xs)
     inputs = nest.map_structure(lambda x, spec: _array(spec, tf.shape(x)[0]).unstack(x), xs, x_spec)
-    arrays = nest.map_structure(
-        lambda s: _array(tf.TensorSpec(s.shape, s.dtype), length + 1).write(0, s), state
-    )
+    arrays = nest.map_structure(lambda s: _array(tf.TensorSpec(s.shape, s.dtype), length + 1).write(0, s), state)
 
     def body(t, state, arrays):
         state = step(state, nest.map_structure(lambda array: array.read(t), inputs))

@@ -75,9 +75,9 @@ class FrameEncoder(keras.layers.Layer):
 class FrameDecoder(keras.layers.Layer):
     """Feature vectors to frames in (-1, 1): a dense layer and four transposed convolutions, stride 2, valid.
 
-    Kernels 5, 5, 6, 6 give 1 → 5 → 13 → 30 → 64 pixels; 128x128 frames take a fifth, 2x2, with 16 filters before it. The first one sees a single
-    pixel, where a transposed convolution is a matrix product: it is computed as one (about five times faster), with
-    the variables of the convolution.
+    Kernels 5, 5, 6, 6 give 1 → 5 → 13 → 30 → 64 pixels; 128x128 frames take a fifth, 2x2, with 16 filters before it.
+    The first one sees a single pixel, where a transposed convolution is a matrix product: it is computed as one (about
+    five times faster), with the variables of the convolution.
 
     Args:
         image_size: 64 or 128.
@@ -92,7 +92,9 @@ class FrameDecoder(keras.layers.Layer):
         ``(batch, image_size, image_size, channels)`` in (-1, 1): a tanh, although frames lie in [0, 1].
     """
 
-    def __init__(self, image_size: int = 64, channels: int = 1, channels_mult: float = 1.0, residual: bool = True, **kwargs):
+    def __init__(
+        self, image_size: int = 64, channels: int = 1, channels_mult: float = 1.0, residual: bool = True, **kwargs
+    ):
         super().__init__(**kwargs)
         self.image_size, self.channels = image_size, channels
         self.channels_mult, self.residual = channels_mult, residual
@@ -129,7 +131,7 @@ class FrameDecoder(keras.layers.Layer):
         return x
 
     def _first(self, x):
-        """The transposed convolution of a 1x1 map: kernel ``(5, 5, filters, units)`` as a ``(units, 25 filters)`` matrix."""
+        """The transposed convolution of a 1x1 map: its kernel ``(5, 5, filters, units)`` as a matrix."""
         conv = self.convs[0]
         kernel = tf.cast(tf.convert_to_tensor(conv.kernel), x.dtype)
         size, _, filters, units = kernel.shape

@@ -44,6 +44,77 @@ class VideoModel(keras.Model):
             Named float32 ``(batch,)`` tensors; their unit is stated by the model.
         """
 
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        ema_decay: float | None = None,
+        seed: int = 0,
+        jit_compile: bool = False,
+    ):
+        """Prepare for ``fit`` on batches of clips.
+
+        Args:
+            optimizer: a Keras optimizer.
+            clip_norm: the gradient's global norm is scaled down to this.
+            accumulate: parts a batch is cut into and taken through one after the other, to save memory; the step
+                taken is that of the whole batch, apart from terms that are not linear in the batch (``kl_balance``,
+                ``free_nats``) and the order of summation.
+            ema_decay: keep exponential moving averages of the weights in ``ema_variables``, apart from the weights.
+            seed: of the noise; a step's noise is a function of (seed, step).
+            jit_compile: compile the step with XLA; never chosen automatically (on a CPU, convolution gradients inside
+                a loop become some 30 times slower).
+        """
+        super().compile(optimizer=optimizer, jit_compile=jit_compile)
+        if accumulate < 1:
+            raise InputError(f"accumulate must be at least 1, received {accumulate}")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise InputError(f"ema_decay must be at least 0 and below 1, received {ema_decay}")
+        self._clip_norm, self._accumulate, self._ema_decay, self._noise_seed = clip_norm, accumulate, ema_decay, seed
+        optimizer.build(self.trainable_variables)
+        self.ema_variables = [] if ema_decay is None else [tf.Variable(v.value) for v in self.trainable_variables]
+
+    def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One optimiser step on a batch of clips: the loss, its terms and the gradient's norm, of this step alone."""
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        seed = noise_lib.fold(self._noise_seed, step)
+        loss, terms, grads = self._accumulated_gradients(clip, seed)
+        norm = tf.linalg.global_norm(grads)
+        if self._clip_norm is not None:
+            grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
+        self.optimizer.apply(grads, self.trainable_variables)
+        # The average follows quickly at first, so that it does not remember the initial weights.
+        decay = tf.minimum(self._ema_decay or 0.0, tf.cast(1 + step, tf.float32) / tf.cast(10 + step, tf.float32))
+        for average, variable in zip(self.ema_variables, self.trainable_variables, strict=False):
+            average.assign(decay * average + (1.0 - decay) * variable)
+        return {"loss": loss, **terms, "grad_norm": norm}
+
+    def _accumulated_gradients(self, clip, seed):
+        """Loss, terms and gradients, averaged over the parts of a batch."""
+        parts = self._accumulate
+        if parts == 1:
+            return self._gradients(clip, seed)
+        if clip.shape[0] is not None and clip.shape[0] % parts:
+            raise InputError(
+                f"a batch of {clip.shape[0]} clips cannot be cut into train.accumulate = {parts} equal parts"
+            )
+        clips = tf.reshape(clip, [parts, -1, *clip.shape[1:]])
+        total = self._gradients(clips[0], noise_lib.fold(seed, 0))
+
+        def add(i, total):
+            return i + 1, tf.nest.map_structure(tf.add, total, self._gradients(clips[i], noise_lib.fold(seed, i)))
+
+        _, total = tf.while_loop(lambda i, _: i < parts, add, (tf.constant(1), total), parallel_iterations=1)
+        return tf.nest.map_structure(lambda x: x / parts, total)
+
+    def _gradients(self, clip, seed):
+        with tf.GradientTape() as tape:
+            terms = {name: tf.reduce_mean(term) for name, term in self.loss_terms(clip, seed).items()}
+            loss = self.total_loss(terms, clip.shape[1])
+        variables = [v.value for v in self.trainable_variables]
+        return loss, terms, tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
     def total_loss(self, terms: dict[str, tf.Tensor], num_frames: int) -> tf.Tensor:
         """Combine terms, already averaged over the batch, to the scalar that is minimised."""
         del num_frames
@@ -65,7 +136,7 @@ class VideoModel(keras.Model):
 
     @abstractmethod
     def advance(self, state: Any, length) -> tuple[Any, tf.Tensor]:
-        """Predict the next ``length`` (at least 1) frames: the new state and ``(rows, length, height, width, channel)``."""
+        """Predict the next ``length >= 1`` frames: the new state, ``(rows, length, height, width, channel)``."""
 
     def rollout_chunks(
         self, context, horizon: int, num_samples: int = 1, seed=0, noise: str | None = None, chunk: int = 50
@@ -124,8 +195,8 @@ class VideoModel(keras.Model):
         shape = np.shape(context)
         if len(shape) != 5 or shape[2:] != self.frame_shape or 0 in shape:
             raise InputError(
-                f"context must be (batch, time, {', '.join(map(str, self.frame_shape))}) with at least one clip and one "
-                f"frame, received {tuple(shape)}"
+                f"context must be (batch, time, {', '.join(map(str, self.frame_shape))}) with at least one clip and "
+                f"one frame, received {tuple(shape)}"
             )
         context = tf.convert_to_tensor(context)
         if not context.dtype.is_floating:

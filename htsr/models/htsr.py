@@ -101,6 +101,8 @@ class HTSR(VideoModel):
         self.beta = _per_level(beta, levels)
         self.dense_residual = dense_residual
         self.observed_frames = observed_frames
+        if not frame_stddev > 0:
+            raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
         slowest = temporal_factor ** (levels - 1)
         if observed_frames is not None and (observed_frames < 1 or observed_frames % slowest):
             raise InputError(f"observed_frames must be a multiple of {slowest}, received {observed_frames}")
@@ -220,7 +222,7 @@ class HTSR(VideoModel):
         return steps
 
     def decode(self, outputs) -> tf.Tensor:
-        """Frames of the fastest level's outputs: ``(batch, time, ...)`` to ``(batch, time, height, width, channel)``."""
+        """Frames of the fastest level's outputs ``(batch, time, ...)``: ``(batch, time, height, width, channel)``."""
         frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
         shape = [tf.shape(outputs)[0], _length(outputs), *self.frame_shape]
         return tf.cast(tf.reshape(frames, shape), tf.float32)
@@ -250,7 +252,9 @@ class HTSR(VideoModel):
             begin = -(-state.frame // period)
             ticks = tf.range(begin, -(-(state.frame + length) // period))
             if outputs is None:
-                top_down = tf.zeros([tf.shape(ticks)[0], tf.shape(state.seeds)[0], self.stoch + self.cells[level].deter])
+                top_down = tf.zeros(
+                    [tf.shape(ticks)[0], tf.shape(state.seeds)[0], self.stoch + self.cells[level].deter]
+                )
             else:
                 # outputs[0] belongs to the tick before the first new one.
                 top_down = tf.gather(outputs, ticks // self.temporal_factor - (first_parent - 1))

@@ -1,0 +1,366 @@
+"""Training: Keras ``fit`` over a step-addressed stream of clips, with checkpoints from which it resumes exactly.
+
+The state of a run is its weights, its optimiser's slots and its step; batches, noise and logs are functions of these. A
+run that is stopped, killed even, and started again therefore writes the same weights and the same log, bit for bit, as
+one that was not (same machine type, thread count and versions, on a CPU).
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from htsr import checkpoints, plots
+from htsr.data.clips import Clips
+from htsr.errors import InputError
+from htsr.models.base import VideoModel
+
+
+class Result(NamedTuple):
+    """Where training ended: the step, the last values logged, and the signal that stopped it or None."""
+
+    step: int
+    logs: dict[str, float]
+    stopped_by: int | None
+
+
+def fit(
+    model: VideoModel,
+    clips: Clips,
+    valid_clips: Clips,
+    run: str | Path,
+    *,
+    steps: int,
+    learning_rate: float = 1e-4,
+    epsilon: float = 1e-4,
+    warmup_steps: int = 0,
+    schedule: Literal["constant", "cosine"] = "constant",
+    clip_norm: float | None = 10000.0,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    jit_compile: bool = False,
+    seed: int = 0,
+    log_every: int = 10,
+    valid_every: int = 1000,
+    valid_examples: int = 64,
+    valid_context: int = 36,
+    valid_horizon: int = 64,
+    checkpoint_every: int = 1000,
+    checkpoint_minutes: float = 10.0,
+    keep_last: int = 3,
+    keep_every: int | None = None,
+) -> Result:
+    """Train a model with Adam; continue where the run folder's newest valid checkpoint stands.
+
+    Writes into ``run``: ``metrics.jsonl`` (a line every ``log_every`` steps and at every validation),
+    ``tensorboard/``, ``samples/`` (rollouts as GIF and strip), ``model/`` (checkpoints). SIGTERM and Ctrl-C finish
+    the step, save and stop; a second Ctrl-C stops at once.
+
+    Args:
+        model: built, float32 or mixed precision.
+        clips: training clips.
+        valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames.
+        run: the run folder.
+        steps: optimiser steps in all, those before a resume included.
+        learning_rate: Adam's, after the warm-up.
+        epsilon: Adam's, outside the bias correction.
+        warmup_steps: steps over which the learning rate rises linearly from 0.
+        schedule: ``constant``, or ``cosine`` down to 0 at the last step.
+        clip_norm: global norm that gradients are clipped to; None clips nothing.
+        accumulate, ema_decay, jit_compile: as in ``VideoModel.compile``.
+        seed: of the training noise.
+        log_every: steps between lines of the log.
+        valid_every: steps between validations; also after the last step.
+        valid_examples: clips of a validation.
+        valid_context, valid_horizon: frames read and predicted in its rollouts.
+        checkpoint_every, checkpoint_minutes: steps and minutes after which a checkpoint is written, whichever is
+            first; also after the last step.
+        keep_last, keep_every: checkpoints kept: the last few, and those at multiples of a step; the one with the best
+            validation rollouts (mean squared error) always is.
+
+    Returns:
+        ``Result``.
+
+    Raises:
+        InputError: a refused argument, or a loss that is not finite: then the message says at which step, level and
+            term, and the checkpoints are those from before.
+    """
+    counts = {
+        "steps": steps, "log_every": log_every, "valid_every": valid_every, "valid_examples": valid_examples,
+        "valid_context": valid_context, "valid_horizon": valid_horizon, "checkpoint_every": checkpoint_every,
+        "keep_last": keep_last,
+    }  # fmt: skip
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"train.{name} must be at least 1, received {count}")
+    if valid_clips.shape[0] < valid_context + valid_horizon:
+        raise InputError(
+            f"validation clips have {valid_clips.shape[0]} frames, but train.valid_context + train.valid_horizon is "
+            f"{valid_context + valid_horizon}; lower one of them"
+        )
+    rate = _learning_rate(learning_rate, warmup_steps, schedule, steps)
+    optimizer = keras.optimizers.Adam(rate, epsilon=epsilon, name="adam")
+    model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
+    run = Path(run)
+    run.mkdir(parents=True, exist_ok=True)
+    start = _restore(model, run)
+    if start >= steps:
+        print(f"{run} has already been trained for {start} steps", file=sys.stderr)
+        return Result(start, {}, None)
+    log = _Log(run, start)
+    validation = _Validation(model, valid_clips, run, valid_examples, valid_context, valid_horizon, clips.shape[0])
+    loop = _Loop(
+        run,
+        start,
+        steps,
+        log,
+        validation,
+        log_every,
+        valid_every,
+        checkpoint_every,
+        checkpoint_minutes,
+        keep_last,
+        keep_every,
+    )
+    with loop:
+        stream = clips.dataset(start, steps)
+        model.fit(stream, steps_per_epoch=steps - start, callbacks=[loop], shuffle=False, verbose=0)
+    return Result(loop.step, loop.logs, loop.stopped_by)
+
+
+class _Loop(keras.callbacks.Callback):
+    """What happens around a step: progress, log, validation, checkpoints, signals."""
+
+    def __init__(
+        self,
+        run,
+        start,
+        steps,
+        log,
+        validation,
+        log_every,
+        valid_every,
+        checkpoint_every,
+        minutes,
+        keep_last,
+        keep_every,
+    ):
+        super().__init__()
+        self.run, self.step, self.steps, self.log, self.validation = run, start, steps, log, validation
+        self.log_every, self.valid_every, self.checkpoint_every = log_every, valid_every, checkpoint_every
+        self.minutes, self.keep_last, self.keep_every = minutes, keep_last, keep_every
+        self.logs: dict[str, float] = {}
+        self.stopped_by: int | None = None
+        self._saved_at, self._saved_step = time.monotonic(), start
+        self._timed = (start, time.monotonic())
+
+    def __enter__(self):
+        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        interval = 0.5 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            unit="step",
+            mininterval=interval,
+            dynamic_ncols=True,
+            desc=self.run.name,
+        )
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+        self.log.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self.logs = {name: float(logs[name]) for name in ("loss", *(n for n in logs if n != "loss"))}
+        _refuse_nonfinite(self.step, self.logs)
+        last = self.step == self.steps
+        if self.step % self.log_every == 0 or last:
+            self._write_log()
+        self._bar.update()
+        score = None
+        if self.step % self.valid_every == 0 or last:
+            record, score = self.validation(self.step, self.log)
+            self.log.write(self.step, record)
+            self._timed = (self.step, time.monotonic())
+        if self.stopped_by is not None:
+            self.model.stop_training = True
+        due = self.step % self.checkpoint_every == 0 or time.monotonic() - self._saved_at > 60 * self.minutes
+        if due or last or score is not None or self.stopped_by is not None:
+            self._save(score)
+
+    def _write_log(self):
+        rate = float(self.model.optimizer.learning_rate)
+        self.log.write(self.step, {**self.logs, "learning_rate": rate})
+        first, began = self._timed
+        self.log.timing(self.step, (self.step - first) / (time.monotonic() - began))
+        self._timed = (self.step, time.monotonic())
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in self.logs.items()}, refresh=False)
+
+    def _save(self, score):
+        self.log.sync()
+        arrays = {
+            **checkpoints.model_arrays(self.model),
+            **checkpoints.model_arrays(self.model.optimizer, "optimizer"),
+            **_ema_arrays(self.model),
+        }
+        checkpoints.save(
+            self.run / "model", self.step, arrays, score=score, keep_last=self.keep_last, keep_every=self.keep_every
+        )
+        self._saved_at = time.monotonic()
+
+    def _on_signal(self, number, frame):
+        if self.stopped_by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stopped_by = number
+        self._bar.write("stopping after this step; press Ctrl-C again to stop without saving", file=sys.stderr)
+
+
+class _Log:
+    """``metrics.jsonl`` and TensorBoard. On resume, lines of steps after the checkpoint are dropped."""
+
+    def __init__(self, run: Path, start: int):
+        self._path = run / "metrics.jsonl"
+        kept = [line for line in self._lines() if line["step"] <= start]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, self._path)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        self.tensorboard = tf.summary.create_file_writer(str(run / "tensorboard"))
+
+    def write(self, step: int, record: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **record}) + "\n")
+        self._file.flush()
+        with self.tensorboard.as_default(step):
+            for name, value in record.items():
+                tf.summary.scalar(name if "/" in name else f"train/{name}", value)
+
+    def timing(self, step: int, steps_per_second: float) -> None:
+        """Speed is in TensorBoard alone: ``metrics.jsonl`` is the same whether or not a run was interrupted."""
+        with self.tensorboard.as_default(step):
+            tf.summary.scalar("speed/steps_per_second", steps_per_second)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        with self.tensorboard.as_default(step):
+            tf.summary.image(name, picture[None])
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self.tensorboard.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.tensorboard.close()
+
+    def _lines(self):
+        if not self._path.exists():
+            return
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return  # torn by a kill: it and what follows is written again
+
+
+class _Validation:
+    """Loss and open-loop rollouts on the same held-out clips every time, with the same noise."""
+
+    def __init__(self, model, clips, run, num_examples, context, horizon, train_frames):
+        self.model, self.clips, self.run = model, clips, run
+        self.num_examples = min(num_examples, clips.num_clips)
+        self.context, self.horizon = context, horizon
+        self.train_frames = min(train_frames, clips.shape[0])
+        self._terms = tf.function(model.loss_terms, reduce_retracing=True)
+
+    def __call__(self, step: int, log: _Log) -> tuple[dict[str, float], float]:
+        """The record for the log, and the score: the rollouts' mean squared error."""
+        terms, errors, count = {}, np.zeros(self.horizon), 0
+        for i, clip in enumerate(self.clips.examples(self.num_examples)):
+            for name, values in self._terms(clip[:, : self.train_frames], tf.constant(i)).items():
+                terms[name] = terms.get(name, 0.0) + float(tf.reduce_sum(values))
+            future = clip[:, self.context : self.context + self.horizon]
+            frames = np.clip(self.model.rollout(clip[:, : self.context], self.horizon, seed=i)[0], 0, 1)
+            errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
+            count += len(clip)
+            if i == 0:
+                self._draw(step, log, clip[0], frames[0])
+        terms = {name: value / count for name, value in terms.items()}
+        loss = self.model.total_loss({name: tf.constant(value) for name, value in terms.items()}, self.train_frames)
+        errors /= count
+        record = {"valid/loss": float(loss), **{f"valid/{name}": value for name, value in terms.items()}}
+        for h in (h for h in (1, 5, 10, 20, 50, 100) if h <= self.horizon):
+            record[f"valid/rollout_mse_{h}"] = float(errors[h - 1])
+        record["valid/rollout_mse"] = float(errors.mean())
+        return record, record["valid/rollout_mse"]
+
+    def _draw(self, step: int, log: _Log, clip: np.ndarray, prediction: np.ndarray) -> None:
+        clip = np.round(clip[: self.context + self.horizon] * 255).astype(np.uint8)
+        predicted = np.round(prediction * 255).astype(np.uint8)
+        rows = {"truth": clip, "prediction": np.concatenate([clip[: self.context], predicted])}
+        folder = self.run / "samples"
+        folder.mkdir(exist_ok=True)
+        plots.save_strip(folder / f"step_{step}.png", rows, self.context)
+        plots.save_gif(folder / f"step_{step}.gif", rows, self.context)
+        log.image(step, "rollout", plots.rollout_image(rows, self.context))
+
+
+def _restore(model: VideoModel, run: Path) -> int:
+    """Load the newest valid checkpoint, if there is one; the steps it had done."""
+    found = checkpoints.load(run / "model")
+    if found is None:
+        return 0
+    step, arrays, _ = found
+    checkpoints.assign_model(model, arrays)
+    checkpoints.assign_model(model.optimizer, arrays, "optimizer")
+    for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
+        variable.assign(arrays[name])
+    print(f"resuming {run} at step {step}", file=sys.stderr)
+    return step
+
+
+def _ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
+    if not model.ema_variables:
+        return {}
+    paths = [v.path.removeprefix(model.name + "/") for v in model.trainable_variables]
+    return {f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.ema_variables, strict=True)}
+
+
+def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int) -> Any:
+    if not peak > 0:
+        raise InputError(f"train.learning_rate must be above 0, received {peak}")
+    if not 0 <= warmup_steps < steps:
+        raise InputError(f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}")
+    if schedule == "constant" and not warmup_steps:
+        return peak
+    # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.
+    alpha = 1.0 if schedule == "constant" else 0.0
+    if warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup_steps, alpha=alpha, warmup_target=peak, warmup_steps=warmup_steps
+        )
+    return keras.optimizers.schedules.CosineDecay(peak, steps, alpha=alpha)
+
+
+def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:
+    wrong = [name for name, value in logs.items() if not math.isfinite(value)]
+    if not wrong:
+        return
+    terms = [name for name in wrong if name not in ("loss", "grad_norm")] or wrong
+    level = terms[0].rpartition("_")[2]
+    where = f"{terms[0]} (level {level})" if level.isdecimal() else terms[0]
+    raise InputError(
+        f"training stopped at step {step}: {where} is {logs[terms[0]]}; earlier checkpoints are intact: lower "
+        "train.learning_rate or train.clip_norm, or raise model.frame_stddev, in a new run"
+    )

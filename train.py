@@ -1,0 +1,87 @@
+"""Train a model: ``python train.py --config configs/mmnist.yml``; the same command continues an interrupted run."""
+
+import argparse
+import sys
+
+from htsr.config import check_section, differences, read_config, run_folder, save_config
+from htsr.errors import InputError, one_line_errors
+
+# What may change between two starts of one run: it alters neither the weights nor the log.
+MAY_CHANGE = (
+    "eval", "data.datadir", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
+    "train.keep_every",
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="a file of configs/")
+    parser.add_argument("--logdir", default="logs", help="where run folders go (default: logs)")
+    parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
+    parser.add_argument("--datadir", help="folder with data files, as data.datadir")
+    parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
+    args = parser.parse_args()
+    overrides = [*args.set]
+    if args.datadir:
+        overrides.append(f"data.datadir={args.datadir}")
+    if args.download:
+        overrides.append("data.download=true")
+    with one_line_errors():
+        return train(read_config(args.config, overrides), run_folder(args.logdir, args.config, args.name))
+    return 2
+
+
+def train(config: dict, run) -> int:
+    """Train as a config says, in a run folder: the exit status."""
+    import keras
+    import tensorflow as tf
+
+    from htsr import checkpoints, environment, training
+    from htsr.data import DATASETS, load_clips
+    from htsr.evaluation import evaluate
+    from htsr.models import MODELS, build_model
+
+    config["train"] = check_section(
+        "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")
+    )
+    data, settings = config["data"], config["train"]
+    config["data"] = _checked("data", data, DATASETS, reserved=("split",))
+    with checkpoints.RunLock(run):
+        clips = load_clips(split="train", **config["data"])
+        frames = settings["valid_context"] + settings["valid_horizon"]
+        valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
+        config["model"] = _checked("model", {**config["model"], "frame_shape": list(clips.shape[1:])}, MODELS)
+        check_section("eval", config["eval"], evaluate, reserved=("model", "clips", "out", "provenance"))
+        if (run / "config.yml").exists():
+            changed = differences(read_config(run / "config.yml"), config, ignore=MAY_CHANGE)
+            if changed:
+                raise InputError(
+                    f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
+                    "another --name"
+                )
+        save_config(config, run / "config.yml")
+        environment.save(run / "environment.json")
+        if not tf.config.list_physical_devices("GPU"):
+            print(
+                "No GPU found: training on the CPU. configs/mmnist_laptop.yml is tuned for that (about 15 minutes).",
+                file=sys.stderr,
+            )
+        keras.utils.set_random_seed(settings["seed"])
+        tf.config.experimental.enable_op_determinism()
+        result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
+    print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
+    return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _checked(section: str, values: dict, table: dict, reserved=()) -> dict:
+    """A section whose ``name`` chooses the function that receives the rest."""
+    values = dict(values)
+    name = values.pop("name", None)
+    if name not in table:
+        raise InputError(f"{section}.name must be one of {', '.join(table)}, received {name!r}")
+    return {"name": name, **check_section(section, values, table[name], reserved)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
