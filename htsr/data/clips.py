@@ -1,11 +1,12 @@
 """Clips: windows of a dataset in a reproducible order, as uint8 windows or as float32 batches in [0, 1].
 
-A dataset is a ``WindowSource``: it can say how many windows it has and give any one of them. Everything else is here, once
-for all datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
-batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is first asked for.
+A dataset is a ``WindowSource``: it says how many windows it has and gives any one of them. The rest is here, once for
+all datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
+batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is asked for.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from htsr.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+SPLITS = ("train", "valid", "test")
 
 
 class WindowSource(Protocol):
@@ -35,6 +38,11 @@ class Clips:
         batch_size: clips per batch.
         seed: of the training order.
 
+    Attributes:
+        shape: of a window, (time, height, width, channel).
+        num_clips: windows, per epoch where they are drawn on the fly.
+        failure: the error that ended a pipeline of ``dataset``, which TensorFlow reports as one of its own; or None.
+
     Raises:
         InputError: the batch size is below 1 or the seed below 0.
     """
@@ -47,13 +55,14 @@ class Clips:
         self.num_clips = source.num_clips
         self.batch_size = batch_size
         self.seed = seed
+        self.failure: Exception | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Full batches in an epoch; an `InputError` where there is not even one (evaluation needs none)."""
         if self.batch_size > self.num_clips:
             raise InputError(
-                f"batch_size is {self.batch_size}, but the data have only {self.num_clips} clips of {self.shape[0]} frames;"
+                f"batch_size is {self.batch_size}, but there are only {self.num_clips} clips of {self.shape[0]} frames;"
                 " choose a smaller batch_size or seq_len"
             )
         return self.num_clips // self.batch_size
@@ -79,16 +88,18 @@ class Clips:
         require_int("start", start, least=0)
         require_int("stop", stop, least=start)
         _ = self.steps_per_epoch  # too large a batch is refused here, not inside the pipeline
-        shape = (self.batch_size, *self.shape)
 
         def load(step):
-            clip = tf.numpy_function(lambda number: _as_floats(self.batch(int(number))), [step], tf.float32)
-            return tf.ensure_shape(clip, shape)
+            clip = tf.numpy_function(self._training_clip, [step], tf.float32)
+            return tf.ensure_shape(clip, (self.batch_size, *self.shape))
 
         return tf.data.Dataset.range(start, stop).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
     def examples(self, num_examples: int | None = None) -> Iterator[np.ndarray]:
-        """The first ``num_examples`` clips (default: all) in file order, float32 batches in [0, 1]; the last may be smaller."""
+        """The first ``num_examples`` clips (default: all) in file order, float32 in [0, 1], by batches.
+
+        Only the last batch may be smaller than ``batch_size``.
+        """
         count = self.num_clips if num_examples is None else num_examples
         require_int("num_examples", count, least=1)
         if count > self.num_clips:
@@ -96,17 +107,31 @@ class Clips:
                 f"num_examples is {count}, but there are only {self.num_clips} clips of {self.shape[0]} frames"
             )
         starts = range(0, count, self.batch_size)
-        return (self._floats(range(first, min(first + self.batch_size, count))) for first in starts)
+        return (self._examples(first, min(first + self.batch_size, count)) for first in starts)
 
-    def _floats(self, indices: range) -> np.ndarray:
-        return _as_floats(np.stack([self.window(index) for index in indices]))
+    def _examples(self, first: int, last: int) -> np.ndarray:
+        return _as_floats(np.stack([self.window(index) for index in range(first, last)]))
+
+    def _training_clip(self, step: np.int64) -> np.ndarray:
+        try:
+            return _as_floats(self.batch(step))
+        except Exception as error:
+            self.failure = error
+            raise
 
 
-def require_int(name: str, value: int, least: int, most: int = 2**62) -> None:
-    """Refuses anything but an integer of ``least`` … ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        limits = f"of at least {least}" if most == 2**62 else f"of {least} to {most}"
-        raise InputError(f"{name} must be a whole number {limits}, not {value!r}")
+def require_int(name: str, value: int, least: int) -> None:
+    """Refuses anything but an integer of ``least`` … 2**63 - 1, what NumPy holds."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def require_choice(what: str, value: str, known: Collection[str]) -> None:
+    """Refuses a name that is not known, and names the nearest one that is."""
+    if value not in known:
+        close = difflib.get_close_matches(str(value), list(known), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown {what} {value!r}; {hint}known: {', '.join(known)}")
 
 
 def _as_floats(windows: np.ndarray) -> np.ndarray:
