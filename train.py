@@ -29,15 +29,17 @@ def main() -> int:
         overrides.append("data.download=true")
     with one_line_errors():
         return train(read_config(args.config, overrides), run_folder(args.logdir, args.config, args.name))
-    return 2
 
 
 def train(config: dict, run) -> int:
     """Train as a config says, in a run folder: the exit status."""
+    from htsr import environment
+
+    environment.import_tensorflow_quietly()
     import keras
     import tensorflow as tf
 
-    from htsr import checkpoints, environment, training
+    from htsr import checkpoints, training
     from htsr.data import DATASETS, load_clips
     from htsr.evaluation import evaluate
     from htsr.models import MODELS, build_model

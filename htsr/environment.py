@@ -1,20 +1,47 @@
-"""What a result was computed with: versions, devices, threads."""
+"""What a result was computed with: versions, devices, threads; and a TensorFlow that starts without chatter."""
 
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 import htsr
 
 
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the lines its C++ libraries print; scripts call it before importing anything else.
+
+    They are printed before any log level is read, so the file descriptor itself is pointed elsewhere meanwhile. What
+    an import that fails has printed is shown. ``TF_CPP_MIN_LOG_LEVEL``, where set, is respected: with 0 nothing is
+    hidden.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for CUDA, and says so
+        except BaseException:
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def describe() -> dict[str, Any]:
     """Versions, processor, devices and thread count; bits on a CPU change with the last."""
+    import tensorflow as tf
+
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "opencv-python-headless")
     return {
         "htsr": htsr.__version__,

@@ -133,7 +133,12 @@ def fit(
     )
     with loop:
         stream = clips.dataset(start, steps)
-        model.fit(stream, steps_per_epoch=steps - start, callbacks=[loop], shuffle=False, verbose=0)
+        try:
+            model.fit(stream, steps_per_epoch=steps - start, callbacks=[loop], shuffle=False, verbose=0)
+        except tf.errors.OpError:
+            if clips.failure is not None:  # what went wrong while reading, in place of the pipeline's report of it
+                raise clips.failure from None
+            raise
     return Result(loop.step, loop.logs, loop.stopped_by)
 
 
