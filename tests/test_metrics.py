@@ -137,6 +137,13 @@ def test_lpips_features_serve_several_predictions():
     np.testing.assert_allclose(distance, metrics.lpips(np.repeat(still, 4, 1), truth), rtol=1e-4)
 
 
+def test_lpips_of_nan_is_nan():
+    truth = np.full((3, 32, 32, 1), 0.5)
+    prediction = truth.copy()
+    prediction[1, 4, 5, 0] = np.nan
+    np.testing.assert_array_equal(metrics.lpips(prediction, truth), [0, np.nan, 0])
+
+
 def test_lpips_refuses_other_input():
     frame = np.zeros((40, 40, 1))
     with pytest.raises(InputError, match="at least 31x31 pixels, received 30x40"):

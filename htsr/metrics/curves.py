@@ -68,8 +68,8 @@ class Curves:
         ):
             received = ", ".join(f"{metric} {array.shape}" for metric, array in arrays.items())
             raise InputError(
-                f"series {series!r}: every batch needs {', '.join(batches)}, all of one shape (sample, clip, lead time) "
-                f"with the samples and lead times of the first batch, received {received}"
+                f"series {series!r}: every batch needs {', '.join(batches)}, all of one shape (sample, clip, lead "
+                f"time) with the samples and lead times of the first batch, received {received}"
             )
         for metric, array in arrays.items():
             batches[metric].append(array)

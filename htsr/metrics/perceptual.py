@@ -70,8 +70,10 @@ class LPIPS:
         frames = _checked(frames)
         flat = frames.reshape(-1, *frames.shape[-3:])
         block = max(1, _BLOCK_PIXELS // (flat.shape[1] * flat.shape[2]))
-        vectors = [self._graph(tf.constant(flat[i : i + block])).numpy() for i in range(0, len(flat), block)]
-        return np.concatenate(vectors).reshape(*frames.shape[:-3], -1)
+        pieces = [self._graph(tf.constant(flat[i : i + block])).numpy() for i in range(0, len(flat), block)]
+        vectors = np.concatenate(pieces)
+        vectors[np.isnan(flat.max(axis=(1, 2, 3)))] = np.nan  # TensorFlow's ReLU may turn NaN into 0
+        return vectors.reshape(*frames.shape[:-3], -1)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """LPIPS from two arrays of features ``(..., units)``, whose leading axes are broadcast: float32 ``(...)``."""

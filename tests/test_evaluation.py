@@ -1,0 +1,297 @@
+"""Evaluation end to end: models of known quality, the rules, alignment, streaming, and the script."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from htsr import checkpoints, evaluation, metrics
+from htsr.config import save_config
+from htsr.data.clips import Clips
+from htsr.errors import InputError
+from htsr.evaluation import evaluate
+from htsr.models import build_model
+
+SIZE, CONTEXT, HORIZON = 32, 3, 7
+ROOT = Path(__file__).parent.parent
+
+
+class RandomClips:
+    """Six clips of noise, so that no frame is like another."""
+
+    shape = (CONTEXT + HORIZON + 2, SIZE, SIZE, 1)
+    num_clips = 6
+
+    def window(self, index, epoch):
+        del epoch
+        return np.random.default_rng(index).integers(0, 256, self.shape, dtype=np.uint8)
+
+
+class Oracle:
+    """Knows the clips: predicts frame ``context + k + shift`` with an error and noise that depends on the seed."""
+
+    frame_shape = (SIZE, SIZE, 1)
+
+    def __init__(self, source, shift=0, error=0.0, noise=0.0):
+        self.source, self.shift, self.error, self.noise = source, shift, error, noise
+
+    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise=None, chunk=50):
+        windows = [self.source.window(i, 0) / np.float32(255) for i in range(self.source.num_clips)]
+        begin = context.shape[1] + self.shift
+        futures = [self._future(clip, windows)[begin : begin + horizon] for clip in context]
+        samples = np.stack([futures] * num_samples) + self.error
+        for sample, row in np.ndindex(samples.shape[:2]):
+            rng = np.random.default_rng([seed[row], sample])
+            samples[sample, row] += self.noise * rng.standard_normal(samples.shape[2:])
+        for first in range(0, horizon, chunk):
+            yield samples[:, :, first : first + chunk].astype(np.float32)
+
+    def _future(self, clip, windows):
+        return next(window for window in windows if np.array_equal(window[: len(clip)], clip))
+
+
+@pytest.fixture
+def clips():
+    return Clips(RandomClips(), batch_size=4)
+
+
+def run(model, clips, out, **arguments):
+    settings = {"context": CONTEXT, "horizon": HORIZON, "num_examples": 6, "num_pictures": 0, "lpips": False}
+    return evaluate(model, clips, out=out, **{**settings, **arguments})
+
+
+def test_a_perfect_model_scores_perfectly(clips, tmp_path):
+    curves = run(Oracle(clips.source), clips, tmp_path, lpips=True).curves
+    for metric, perfect in {"psnr": 100, "ssim": 1, "mse": 0, "mae": 0, "mse_sum": 0, "mae_sum": 0}.items():
+        np.testing.assert_allclose(curves.values("model", metric), np.full((6, HORIZON), perfect), err_msg=metric)
+    np.testing.assert_allclose(curves.values("model", "lpips"), 0, atol=1e-9)
+    content = json.loads((tmp_path / "curves.json").read_text())
+    assert content["provenance"]["exact_frames"] == {"model": 42, "copy_last": 0, "mean_frame": 0, "black": 0}
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_model_that_is_one_frame_off_fails(clips, tmp_path, shift):
+    curves = run(Oracle(clips.source, shift), clips, tmp_path).curves
+    assert curves.values("model", "psnr").max() < 10
+
+
+def test_predictions_are_clipped_before_they_are_scored(clips, tmp_path):
+    curves = run(Oracle(clips.source, error=5.0), clips, tmp_path).curves
+    truth = np.stack([clips.window(i) for i in range(6)])[:, CONTEXT : CONTEXT + HORIZON] / 255
+    np.testing.assert_allclose(curves.values("model", "mae"), (1 - truth).mean((2, 3, 4)), rtol=1e-6)
+
+
+def test_baselines_score_the_hand_computed_numbers(clips, tmp_path):
+    curves = run(Oracle(clips.source), clips, tmp_path, lpips=True).curves
+    clip = clips.window(5).astype(float) / 255
+    truth, network = clip[CONTEXT : CONTEXT + HORIZON], metrics.LPIPS()
+    stills = {"copy_last": clip[2], "mean_frame": (clip[0] + clip[1] + clip[2]) / 3, "black": 0 * clip[0]}
+    for name, still in stills.items():
+        square = ((truth - still) ** 2).mean((1, 2, 3))
+        np.testing.assert_allclose(curves.values(name, "mse")[5], square, rtol=1e-5)
+        np.testing.assert_allclose(curves.values(name, "psnr")[5], -10 * np.log10(square), rtol=1e-5)
+        repeated = np.repeat(still[None], HORIZON, 0)
+        np.testing.assert_allclose(curves.values(name, "ssim")[5], metrics.ssim(repeated[None], truth[None])[0], 1e-4)
+        expected = network.distance(network.features(repeated), network.features(truth))
+        np.testing.assert_allclose(curves.values(name, "lpips")[5], expected, rtol=1e-3)
+
+
+def test_neither_pieces_nor_batches_change_the_numbers(clips, tmp_path, monkeypatch):
+    model = Oracle(clips.source, noise=0.1)
+    whole = run(model, clips, tmp_path / "whole", num_samples=2, lpips=True).curves
+    monkeypatch.setattr(evaluation, "CHUNK", 3)
+    pieces = run(model, clips, tmp_path / "pieces", num_samples=2, lpips=True, batch_size=3).curves
+    for series in whole.series:
+        for metric in whole.metrics(series):
+            atol = 1e-5 if metric == "lpips" else 0
+            np.testing.assert_allclose(pieces.array(series, metric), whole.array(series, metric), 1e-5, atol)
+
+
+def test_best_of_several_samples_is_one_sample_for_every_metric(clips, tmp_path):
+    result = run(Oracle(clips.source, noise=0.3), clips, tmp_path, num_samples=5)
+    psnr, ssim = result.curves.array("model", "psnr"), result.curves.array("model", "ssim")
+    best = psnr.mean(axis=2).argmax(axis=0)
+    expected = np.mean([ssim[sample, clip] for clip, sample in enumerate(best)], axis=0)
+    columns = result.reduced["curves"]["model"]
+    np.testing.assert_allclose(columns["ssim_best5"]["mean"], expected, rtol=1e-6)
+    np.testing.assert_allclose(columns["psnr_mean5"]["mean"], psnr.mean((0, 1)), rtol=1e-6)
+    assert columns["psnr"]["horizon_mean"]["mean"] < columns["psnr_best5"]["horizon_mean"]["mean"]
+    assert len(np.unique(psnr[:, 0, 0])) == 5  # the samples differ, and so do clips, each with its own seed
+    assert list(result.reduced["curves"]["black"]) == ["mse", "mae", "mse_sum", "mae_sum", "psnr", "ssim"]
+
+
+def test_paired_differences_are_of_the_same_clips(clips, tmp_path):
+    result = run(Oracle(clips.source, noise=0.2), clips, tmp_path)
+    gain = result.curves.values("model", "psnr") - result.curves.values("black", "psnr")
+    difference = result.reduced["differences"]["black"]["psnr"]
+    np.testing.assert_allclose(difference["mean"], gain.mean(axis=0))
+    low, high = metrics.bootstrap_interval(gain.mean(axis=1), seed=0)
+    assert difference["horizon_mean"] == {"mean": gain.mean(), "low": low, "high": high}
+
+
+def test_files_table_and_provenance(clips, tmp_path, capsys):
+    out = tmp_path / "run" / "eval"
+    run(Oracle(clips.source, noise=0.1), clips, out, num_pictures=5, num_examples=5, provenance={"split": "test"})
+    pictures = [f"clip_{i}.{kind}" for i in range(5) for kind in ("gif", "png")]
+    assert sorted(path.name for path in out.iterdir()) == [*pictures, "curves.json", "curves.npz", "curves.png"]
+    with Image.open(out / "clip_4.gif") as gif:
+        assert gif.n_frames == CONTEXT + HORIZON
+    content = json.loads((out / "curves.json").read_text())
+    assert content["provenance"]["metric_spec"] == "htsr-1"
+    expected = {"split": "test", "context": CONTEXT, "horizon": HORIZON, "num_examples": 5, "num_samples": 1, "seed": 0}
+    assert {key: content["provenance"][key] for key in expected} == expected
+    with np.load(out / "curves.npz") as arrays:
+        assert arrays["model/psnr"].shape == (1, 5, HORIZON)
+        np.testing.assert_allclose(arrays["model/psnr"][0].mean(0), content["curves"]["model"]["psnr"]["mean"], 1e-6)
+    lines = capsys.readouterr().out.splitlines()
+    block = lines[lines.index("psnr (higher is better)") + 1 :]
+    assert block[0].split() == ["horizon", "model", "copy_last", "mean_frame", "black"]
+    assert [line.split()[0] for line in block[1:6]] == ["1", "2", "5", "7", "mean"]
+    assert block[1].count("+") == 3  # better than every baseline
+
+
+def test_the_table_marks_what_is_better_and_what_is_worse(clips, tmp_path, capsys):
+    run(Oracle(clips.source, shift=1), clips, tmp_path)  # a random frame: worse than the mean frame, better than black
+    table = capsys.readouterr().out
+    for metric in ("psnr", "mse_sum"):
+        for line in table[table.index(f"{metric} (") :].splitlines()[2:7]:
+            *_, mean_frame, black = re.split(r"\s{2,}", line)
+            assert (mean_frame[-1], black[-1]) == ("-", "+"), line
+
+
+def test_one_clip_has_no_interval(clips, tmp_path):
+    run(Oracle(clips.source, noise=0.1), clips, tmp_path, num_examples=1)
+    curve = json.loads((tmp_path / "curves.json").read_text())["curves"]["model"]["psnr"]
+    assert curve["low"] == [None] * HORIZON
+
+
+def test_a_prediction_that_is_not_a_number_is_reported_as_such(clips, tmp_path, capsys):
+    run(Oracle(clips.source, error=np.nan), clips, tmp_path, num_pictures=1, lpips=True)
+    content = json.loads((tmp_path / "curves.json").read_text())
+    for metric in ("psnr", "lpips", "mse"):
+        assert content["curves"]["model"][metric]["mean"] == [None] * HORIZON
+    assert "nan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"horizon": 10}, "have 12 frames, but context 3 and horizon 10 need 13"),
+        ({"horizon": 0}, r"eval.horizon must be at least 1, received 0"),
+        ({"context": 0}, r"eval.context must be at least 1"),
+        ({"num_samples": 0}, r"eval.num_samples must be at least 1"),
+        ({"batch_size": -1}, r"eval.batch_size must be at least 1"),
+        ({"seed": -1}, r"eval.seed must be at least 0"),
+        ({"num_examples": 7}, "num_examples is 7, but there are only 6 clips"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(clips, tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        run(Oracle(clips.source), clips, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_other_frames_is_refused(clips, tmp_path):
+    model = Oracle(clips.source)
+    model.frame_shape = (64, 64, 3)
+    with pytest.raises(InputError, match=r"predicts frames of \(64, 64, 3\), but the clips have \(32, 32, 1\)"):
+        run(model, clips, tmp_path)
+
+
+def test_frames_too_small_for_lpips_are_refused(tmp_path):
+    source = RandomClips()
+    source.shape = (10, 16, 16, 1)
+    model = Oracle(source)
+    model.frame_shape = (16, 16, 1)
+    with pytest.raises(InputError, match=r"at least 31x31 pixels, received 16x16; set eval.lpips=false"):
+        run(model, Clips(source, 2), tmp_path, lpips=True)
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Runs the script in this process: exit status, stdout, last line of stderr."""
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("eval_with_LPIPS")
+
+    def run_script(*arguments):
+        monkeypatch.setattr(sys, "argv", ["eval_with_LPIPS.py", *map(str, arguments)])
+        try:
+            status = module.main()
+        except SystemExit as end:
+            status = end.code
+        output = capsys.readouterr()
+        return status, output.out, output.err.splitlines()[-1] if output.err else ""
+
+    return run_script
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run folder with an untrained model in it."""
+    folder = tmp_path_factory.mktemp("run")
+    model = {"name": "htsr", "frame_shape": [64, 64, 1], "levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4}
+    model |= {"units": 8, "dense_layers": 1, "dense_units": 8, "channels_mult": 0.05}
+    data = {"name": "moving_mnist", "num_digits": 1, "seq_len": 8, "batch_size": 2}
+    config = {"model": model, "data": data, "train": {}, "eval": {"context": 4, "horizon": 6, "num_pictures": 1}}
+    save_config(config, folder / "config.yml")
+    checkpoints.save(folder / "model", 7, checkpoints.model_arrays(build_model(**model)))
+    return folder
+
+
+def test_the_script_evaluates_a_run(trained, script):
+    status, printed, _ = script(
+        "--logdir", trained / "model", "--eval-seq-len", 9, "--open-loop-ctx", 4, "--num-examples", 3
+    )
+    assert status == 0
+    (out,) = (trained / "eval").iterdir()
+    provenance = json.loads((out / "curves.json").read_text())["provenance"]
+    assert (provenance["context"], provenance["horizon"], provenance["num_examples"]) == (4, 5, 3)
+    assert provenance["split"] == "test"
+    assert provenance["checkpoint"]["step"] == 7
+    assert len(provenance["checkpoint"]["files"]["state.npz"]["sha256"]) == 64
+    assert "lpips (lower is better)" in printed
+    assert "peak memory" in printed.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--eval-seq-len", 4], "error: --eval-seq-len 4 leaves nothing to predict after 4 context frames"),
+        (["--eval-seq-len", 9, "--horizon", 5], "not allowed with argument"),
+        (["--set", "model.levels=3"], "error: --set model.levels=3: after training only eval.* and data.* can change"),
+        (["--set", "eval.horizn=3"], "error: eval: unknown key 'horizn'; did you mean 'horizon'?"),
+        (["--set", "data.num_digit=3"], "error: data: unknown key 'num_digit'; did you mean 'num_digits'?"),
+        (["--checkpoint", "9"], "error: no checkpoint 9 in"),
+        (["--checkpoint", "newest"], "error: no checkpoint 'newest' in"),
+        (["--num-examples", 2000], "error: num_examples is 2000, but there are only 1000 clips"),
+    ],
+)
+def test_the_script_names_what_is_wrong(trained, script, arguments, message):
+    status, _, line = script("--logdir", trained, *arguments)
+    assert status == 2
+    assert message in line
+
+
+def test_the_script_names_a_folder_that_is_no_run(script):
+    status, _, line = script("--logdir", "nowhere/model")
+    assert (status, line.split(";")[0]) == (
+        2,
+        "error: nowhere/model is not a run folder: nowhere/config.yml is missing",
+    )
+
+
+def test_help_does_not_load_tensorflow():
+    code = (
+        "import runpy, sys, atexit; sys.argv = ['eval_with_LPIPS.py', '--help'];"
+        "atexit.register(lambda: print('tensorflow' in sys.modules));"
+        "runpy.run_path('eval_with_LPIPS.py', run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--eval-seq-len" in result.stdout
+    assert result.stdout.splitlines()[-1] == "False"
