@@ -16,6 +16,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -323,8 +324,18 @@ def _score(folder: Path, step: int) -> float | None:
 
 
 def _variables(owner: Any, prefix: str) -> dict[str, Any]:
-    """Return the variables by name, the owner's own name replaced by the prefix."""
-    named = {f"{prefix}/{variable.path.removeprefix(owner.name + '/')}": variable for variable in owner.variables}
+    """Return the variables by name, the owner's own name replaced by the prefix.
+
+    Keras numbers the generators that its recurrent cells bring along through the whole process; here they are numbered
+    within the owner.
+    """
+    named, generators = {}, 0
+    for variable in owner.variables:
+        path = variable.path.removeprefix(f"{owner.name}/")
+        if re.fullmatch(r"seed_generator(_\d+)?/seed_generator_state", path):
+            path = f"seed_generator_{generators}/seed_generator_state".replace("_0/", "/")
+            generators += 1
+        named[f"{prefix}/{path}"] = variable
     if len(named) != len(owner.variables):
         raise ValueError(f"variables of {owner.name} share a path: give its layers different names")
     return named
