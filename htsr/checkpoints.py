@@ -333,7 +333,7 @@ def _variables(owner: Any, prefix: str) -> dict[str, Any]:
     for variable in owner.variables:
         path = variable.path.removeprefix(f"{owner.name}/")
         if re.fullmatch(r"seed_generator(_\d+)?/seed_generator_state", path):
-            path = f"seed_generator_{generators}/seed_generator_state".replace("_0/", "/")
+            path = f"seed_generator{f'_{generators}' if generators else ''}/seed_generator_state"
             generators += 1
         named[f"{prefix}/{path}"] = variable
     if len(named) != len(owner.variables):

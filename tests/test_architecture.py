@@ -1,0 +1,128 @@
+"""Who may import whom, read from the sources; and what importing the package costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import htsr
+
+ROOT = Path(htsr.__file__).parent
+MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
+
+# The longest entry that a module's name begins with holds; every module may also import htsr.errors. Nothing points up.
+MAY_IMPORT = {
+    "htsr.errors": [],
+    "htsr.environment": [],
+    "htsr.config": [],
+    "htsr.unroll": [],
+    "htsr.noise": [],
+    "htsr.losses": [],
+    "htsr.plots": [],
+    "htsr.layers": ["htsr.layers"],
+    "htsr.metrics": ["htsr.metrics"],
+    "htsr.cells": ["htsr.cells", "htsr.layers"],
+    "htsr.data.clips": [],
+    "htsr.data.cache": [],
+    "htsr.data": ["htsr.data"],
+    "htsr.models.base": ["htsr.noise"],
+    "htsr.models": ["htsr.models", "htsr.cells", "htsr.layers", "htsr.unroll", "htsr.losses", "htsr.noise"],
+    "htsr.checkpoints": ["htsr.config", "htsr.models"],
+    "htsr.export": ["htsr.checkpoints", "htsr.models"],
+    "htsr.published": ["htsr.checkpoints", "htsr.models"],
+    "htsr.training": ["htsr.checkpoints", "htsr.models", "htsr.plots"],
+    "htsr.evaluation": ["htsr.models.base", "htsr.metrics", "htsr.plots"],
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(source: str, module: str) -> set[str]:
+    """Return the full names of everything of htsr that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            known = {name_of(path) for path in MODULES}
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "htsr"}
+
+
+def is_below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def allowed(module: str) -> list[str]:
+    entry = max((name for name in MAY_IMPORT if is_below(module, name)), key=len)
+    return ["htsr.errors", *MAY_IMPORT[entry]]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_points_up(path):
+    module = name_of(path)
+    if module == "htsr":
+        assert imports((ROOT.parent / path).read_text(), module) == set()
+        return
+    wrong = {
+        name
+        for name in imports((ROOT.parent / path).read_text(), module)
+        if not any(is_below(name, package) for package in allowed(module))
+    }
+    assert not wrong, f"{module} may import {allowed(module)}, not {sorted(wrong)}"
+
+
+def test_the_reader_of_imports_sees_every_form():
+    source = """
+import numpy, htsr.config
+from htsr import noise as n, __version__
+from htsr.models.base import VideoModel
+def f():
+    from . import training
+    from ..plots import save_gif
+"""
+    assert imports(source, "htsr.models.htsr") == {
+        "htsr.config",
+        "htsr.noise",
+        "htsr",
+        "htsr.models.base",
+        "htsr.models",
+        "htsr.plots",
+    }
+    assert imports("from .. import data", "htsr.models.htsr") == {"htsr.data"}
+
+
+def test_every_rule_names_something_of_this_package():
+    names = {name_of(path) for path in MODULES}
+    planned = {"htsr.published", "htsr.data.cache"}
+    assert {rule for rule in MAY_IMPORT if rule not in names} <= planned
+
+
+def test_no_assert_statement_in_the_package():
+    for path in MODULES:
+        tree = ast.parse((ROOT.parent / path).read_text())
+        lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+        assert not lines, f"{path} lines {lines}: python -O removes asserts; raise InputError"
+
+
+def test_only_one_module_imports_tensorflow_probability():
+    users = [
+        name_of(path)
+        for path in MODULES
+        if any(
+            isinstance(node, ast.Import | ast.ImportFrom) and "tensorflow_probability" in ast.unparse(node)
+            for node in ast.walk(ast.parse((ROOT.parent / path).read_text()))
+        )
+    ]
+    assert users == ["htsr.losses"]
+
+
+def test_importing_the_package_does_not_import_tensorflow():
+    code = "import sys, htsr; dir(htsr); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
