@@ -16,7 +16,6 @@ import json
 import math
 import os
 import platform
-import re
 import shutil
 import socket
 import sys
@@ -324,18 +323,8 @@ def _score(folder: Path, step: int) -> float | None:
 
 
 def _variables(owner: Any, prefix: str) -> dict[str, Any]:
-    """Return the variables by name, the owner's own name replaced by the prefix.
-
-    Keras numbers the generators that its recurrent cells bring along through the whole process; here they are numbered
-    within the owner.
-    """
-    named, generators = {}, 0
-    for variable in owner.variables:
-        path = variable.path.removeprefix(f"{owner.name}/")
-        if re.fullmatch(r"seed_generator(_\d+)?/seed_generator_state", path):
-            path = f"seed_generator{f'_{generators}' if generators else ''}/seed_generator_state"
-            generators += 1
-        named[f"{prefix}/{path}"] = variable
+    """Return the variables by name, the owner's own name replaced by the prefix."""
+    named = {f"{prefix}/{variable.path.removeprefix(owner.name + '/')}": variable for variable in owner.variables}
     if len(named) != len(owner.variables):
         raise ValueError(f"variables of {owner.name} share a path: give its layers different names")
     return named

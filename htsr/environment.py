@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import htsr
+from htsr import __version__
 
 
 def import_tensorflow_quietly() -> None:
@@ -44,7 +44,7 @@ def describe() -> dict[str, Any]:
 
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "opencv-python-headless")
     return {
-        "htsr": htsr.__version__,
+        "htsr": __version__,
         "python": platform.python_version(),
         **{package: _version(package) for package in packages},
         "platform": platform.platform(),

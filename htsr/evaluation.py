@@ -248,7 +248,7 @@ def _save_pictures(out: Path, index: int, truth: np.ndarray, prediction: np.ndar
     difference = np.abs(truth.astype(np.int16) - prediction).astype(np.uint8)
     rows = {"truth": truth, "prediction": prediction, "difference": difference}
     plots.save_strip(out / f"clip_{index}.png", rows, context)
-    plots.save_gif(out / f"clip_{index}.gif", rows, context)
+    plots.save_gif(out / f"clip_{index}.gif", {n: r[:context+300] for n,r in rows.items()}, context)
 
 
 def _save_plot(path: Path, reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:

@@ -360,26 +360,3 @@ def test_load_model_refusals(run, tmp_path):
     save(run / "model", 1, checkpoints.model_arrays(small_model(units=4)))
     with pytest.raises(InputError, match="these weights are not of this tiny"):
         checkpoints.load_model(run)
-
-
-PREDICT = """
-    import sys, numpy as np, htsr
-    model = htsr.load_model(sys.argv[1])
-    np.save(sys.argv[2], model.rollout(np.full((1, 3, 64, 64, 1), 0.5, np.float32), 4))
-"""
-
-
-def test_loaded_in_a_fresh_process_it_predicts_the_same(tmp_path):
-    from htsr.config import save_config
-    from htsr.models import build_model
-
-    arguments = {"levels": 2, "temporal_factor": 2, "stoch": 4, "deter": 8, "units": 8, "channels_mult": 0.125}
-    build_model("htsr", **arguments)  # names must not depend on what was built before
-    model = build_model("htsr", **arguments)
-    save_config({"model": {"name": "htsr", **arguments}, "data": {}, "train": {}, "eval": {}}, tmp_path / "config.yml")
-    save(tmp_path / "model", 1, checkpoints.model_arrays(model))
-    process = start(PREDICT, tmp_path / "model", tmp_path / "frames.npy")
-    _, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    expected = model.rollout(np.full((1, 3, 64, 64, 1), 0.5, np.float32), 4)
-    np.testing.assert_array_equal(np.load(tmp_path / "frames.npy"), expected)

@@ -93,7 +93,6 @@ class RSSMCell(keras.layers.Layer):
         self.top_down_layer = dense(stoch + deter, "top_down") if top_down_residual else None
         self.prior_in, self.prior_hidden = dense(units, "prior_in"), dense(units, "prior_hidden")
         self.prior_mean, self.prior_stddev = dense(stoch, "prior_mean"), dense(stoch, "prior_stddev")
-        self.gru = keras.layers.GRUCell(deter, reset_after=True, name="gru", dtype="float32")
         self.post_in, self.post_hidden = dense(units, "post_in"), dense(units, "post_hidden")
         self.post_mean, self.post_stddev = dense(stoch, "post_mean"), dense(stoch, "post_stddev")
 
@@ -101,7 +100,12 @@ class RSSMCell(keras.layers.Layer):
         if self.top_down_layer is not None:
             self.top_down_layer.build((None, self.stoch + self.deter))
         self.prior_in.build((None, 2 * self.stoch + self.deter))
-        self.gru.build((None, self.units))
+        # A Keras GRUCell's weights (update, reset, new; reset after the product) without its dropout seeds.
+        self.gru_kernel = self.add_weight(name="gru_kernel", shape=(self.units, 3 * self.deter))
+        self.gru_recurrent_kernel = self.add_weight(
+            name="gru_recurrent_kernel", shape=(self.deter, 3 * self.deter), initializer="orthogonal"
+        )
+        self.gru_bias = self.add_weight(name="gru_bias", shape=(2, 3 * self.deter), initializer="zeros")
         self.prior_hidden.build((None, self.deter))
         self.post_in.build((None, self.deter + embed_shape[-1]))
         for layer in (self.prior_mean, self.prior_stddev, self.post_hidden, self.post_mean, self.post_stddev):
@@ -112,14 +116,14 @@ class RSSMCell(keras.layers.Layer):
 
     def weights_now(self) -> Weights:
         """The variables' present values, split and joined once for a whole recurrence."""
-        gru_bias = tf.convert_to_tensor(self.gru.bias)
+        gru_bias = tf.convert_to_tensor(self.gru_bias)
         posterior_shift = 0.0 if self.posterior == "residual_scaled" else _STDDEV_SHIFT
         return Weights(
             stoch_in=tf.convert_to_tensor(self.prior_in.kernel)[: self.stoch],
             gru=(
-                tf.convert_to_tensor(self.gru.kernel),
+                tf.convert_to_tensor(self.gru_kernel),
                 gru_bias[0],
-                tf.convert_to_tensor(self.gru.recurrent_kernel),
+                tf.convert_to_tensor(self.gru_recurrent_kernel),
                 gru_bias[1],
             ),
             deter_out=tf.concat([self.prior_hidden.kernel, tf.convert_to_tensor(self.post_in.kernel)[: self.deter]], 1),
