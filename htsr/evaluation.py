@@ -30,7 +30,8 @@ BASELINES = {
     "mean_frame": lambda observed: observed.mean(axis=1, keepdims=True),
     "black": lambda observed: np.zeros_like(observed[:, :1]),
 }
-CHUNK = 50
+CHUNK = 50  # predicted frames scored at once
+GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
 PLOTTED = ("psnr", "ssim", "lpips", "mse", "mae")
 _HIGHER_IS_BETTER = ("psnr", "ssim")
 _FORMATS = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}
@@ -77,7 +78,8 @@ def evaluate(
             (see ``htsr.metrics.curves`` for the rules).
         batch_size: clips predicted at once, each ``num_samples`` times.
         seed: of the model's noise and of the bootstrap.
-        num_pictures: clips that get a strip and a GIF (truth, prediction of the first sample, absolute difference).
+        num_pictures: clips that get a strip and a GIF (truth, prediction of the first sample, absolute difference); a
+            GIF ends after 300 predicted frames.
         lpips: also compute LPIPS, which needs frames of at least 31x31 pixels.
         provenance: whatever else ``curves.json`` should say: split, checkpoint, config.
 
@@ -248,7 +250,8 @@ def _save_pictures(out: Path, index: int, truth: np.ndarray, prediction: np.ndar
     difference = np.abs(truth.astype(np.int16) - prediction).astype(np.uint8)
     rows = {"truth": truth, "prediction": prediction, "difference": difference}
     plots.save_strip(out / f"clip_{index}.png", rows, context)
-    plots.save_gif(out / f"clip_{index}.gif", {n: r[:context+300] for n,r in rows.items()}, context)
+    start = {name: row[: context + GIF_FRAMES] for name, row in rows.items()}
+    plots.save_gif(out / f"clip_{index}.gif", start, context)
 
 
 def _save_plot(path: Path, reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:

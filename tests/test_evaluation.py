@@ -156,6 +156,13 @@ def test_files_table_and_provenance(clips, tmp_path, capsys):
     assert block[1].count("+") == 3  # better than every baseline
 
 
+def test_a_gif_ends_where_memory_would_grow(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "GIF_FRAMES", 4)
+    run(Oracle(clips.source, noise=0.1), clips, tmp_path, num_pictures=1)
+    with Image.open(tmp_path / "clip_0.gif") as gif:
+        assert gif.n_frames == CONTEXT + 4
+
+
 def test_the_table_marks_what_is_better_and_what_is_worse(clips, tmp_path, capsys):
     run(Oracle(clips.source, shift=1), clips, tmp_path)  # a random frame: worse than the mean frame, better than black
     table = capsys.readouterr().out
