@@ -103,6 +103,7 @@ def test_noise(model):
         {"frame_shape": (128, 128, 1)},
         {"dtype": "mixed_bfloat16"},
         {"observed_frames": 4},
+        {"observed_frames": 4, "decoded_frames": 3},
         {"kl_balance": 0.8, "free_nats": 1.0, "beta": [1.0, 0.5, 0.1]},
     ],
 )
@@ -145,6 +146,23 @@ def test_observed_frames_trains_on_the_rollout():
     assert np.abs(terms["nll_imagined"] - other["nll_imagined"]).max() > 1
 
 
+def test_decoded_frames_give_the_same_loss_on_average():
+    x = tf.constant(clips(batch=1))
+    x = tf.repeat(x * tf.linspace(0.0, 1.0, 9)[None, :, None, None, None], 2000, 0)  # frames that cost differently
+
+    def terms(decoded):
+        model = tiny(observed_frames=4, decoded_frames=decoded)
+        model.decode = lambda outputs: tf.zeros([*outputs.shape[:2], 64, 64, 1])
+        model.encode = lambda clip: [tf.zeros([2000, -(-4 // 2**level), 128]) for level in range(3)]
+        return model.loss_terms(x, 3)
+
+    every, some = terms(None), terms(2)
+    for name in ("nll", "nll_imagined"):
+        spread = np.std(some[name]) / np.sqrt(2000)
+        assert spread > 0
+        assert abs(np.mean(some[name]) - np.mean(every[name])) < 4 * spread
+
+
 def test_accumulated_step_is_the_step_of_the_whole_batch():
     moved = []
     for parts in (1, 2):
@@ -181,6 +199,7 @@ def test_clip_norm_and_moving_average():
         ({"beta": [1.0]}, "list of 3 such numbers"),
         ({"kl_balance": 1.5}, "kl_balance must lie in 0..1"),
         ({"observed_frames": 6}, "multiple of 4, received 6"),
+        ({"decoded_frames": 0}, "decoded_frames must be at least 1, received 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
     ],

@@ -25,7 +25,7 @@ TINY = {"stoch": 4, "deter": 16, "units": 16, "dense_units": 32, "channels_mult"
 MEAN = tf.constant(False)
 
 
-def original_names(model) -> dict[str, keras.Variable]:
+def original_names(model) -> dict[str, keras.Variable]:  # noqa: PLR0912
     """Our variables under the names in a checkpoint of the original code: Keras auto-names in build order."""
     residual = hasattr(model.encoder, "residual_cell")
     counts = {"dense": 0, "conv2d": 0, "conv2d_transpose": 0, "nvae_conv2d": 0, "squeeze_excite_layer": 0}

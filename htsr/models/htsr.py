@@ -66,6 +66,8 @@ class HTSR(VideoModel):
         observed_frames: None trains on posteriors throughout, as published. A number n trains as the model is used:
             posteriors for the first n frames of a clip and a rollout on priors for the rest, whose likelihood is the
             term ``nll_imagined``. A multiple of ``temporal_factor ** (levels - 1)``.
+        decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
+            each clip and step, and scales their likelihood up: the same loss on average, at a fraction of its cost.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class HTSR(VideoModel):
         free_nats: float = 0.0,
         kl_balance: float | None = None,
         observed_frames: int | None = None,
+        decoded_frames: int | None = None,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
@@ -100,12 +103,14 @@ class HTSR(VideoModel):
         self.frame_stddev, self.free_nats, self.kl_balance = frame_stddev, free_nats, kl_balance
         self.beta = _per_level(beta, levels)
         self.dense_residual = dense_residual
-        self.observed_frames = observed_frames
+        self.observed_frames, self.decoded_frames = observed_frames, decoded_frames
         if not frame_stddev > 0:
             raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
         slowest = temporal_factor ** (levels - 1)
         if observed_frames is not None and (observed_frames < 1 or observed_frames % slowest):
             raise InputError(f"observed_frames must be a multiple of {slowest}, received {observed_frames}")
+        if decoded_frames is not None and decoded_frames < 1:
+            raise InputError(f"decoded_frames must be at least 1, received {decoded_frames}")
         if kl_balance is not None and not 0 <= kl_balance <= 1:
             raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
 
@@ -155,10 +160,7 @@ class HTSR(VideoModel):
             state = RolloutState(last, tf.constant(observed), seeds, tf.constant(True))
             imagined = self._imagine(state, tf.constant(num_frames - observed))[1]
             outputs = tf.concat([outputs, tf.ensure_shape(imagined, [None, num_frames - observed, None])], 1)
-        nll = gaussian_nll(clip, self.decode(outputs), self.frame_stddev) / num_frames
-        terms = {"nll": tf.reduce_sum(nll[:, :observed], 1)}
-        if observed < num_frames:
-            terms["nll_imagined"] = tf.reduce_sum(nll[:, observed:], 1)
+        terms = self._nll_terms(clip, outputs, observed, seeds)
         for level, (p, q, _) in enumerate(steps):
             if self.kl_balance is None:
                 terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames
@@ -166,6 +168,25 @@ class HTSR(VideoModel):
                 terms[f"kl_{level}"] = _clip_kl(_stopped(q), p) / num_frames
                 terms[f"kl_posterior_{level}"] = _clip_kl(q, _stopped(p)) / num_frames
         return terms
+
+    def _nll_terms(self, clip, outputs, observed, seeds):
+        """``nll`` and, where some frames were imagined, ``nll_imagined``, from all frames or a random few of them."""
+        num_frames = clip.shape[1]
+        decoded = num_frames if self.decoded_frames is None else min(self.decoded_frames, num_frames)
+        if decoded < num_frames:
+            keys = noise_lib.normal(noise_lib.fold(seeds, self.levels), tf.zeros_like(seeds), tf.range(num_frames), 1)
+            chosen = tf.argsort(keys[..., 0])[:, :decoded]
+            clip, outputs = (tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
+        else:
+            chosen = tf.range(num_frames)[None, :]
+        nll = gaussian_nll(clip, self.decode(outputs), self.frame_stddev) / decoded
+        if observed == num_frames:
+            return {"nll": tf.reduce_sum(nll, 1)}
+        was_observed = tf.cast(chosen < observed, tf.float32)
+        return {
+            "nll": tf.reduce_sum(nll * was_observed, 1),
+            "nll_imagined": tf.reduce_sum(nll * (1.0 - was_observed), 1),
+        }
 
     def total_loss(self, terms, num_frames):
         loss = terms["nll"] + terms.get("nll_imagined", 0.0)
