@@ -135,4 +135,4 @@ def require_choice(what: str, value: str, known: Collection[str]) -> None:
 
 
 def _as_floats(windows: np.ndarray) -> np.ndarray:
-    return windows.astype(np.float32) / np.float32(255)
+    return windows / np.float32(255)
