@@ -62,7 +62,8 @@ def fit(
     """Train a model with Adam; continue where the run folder's newest valid checkpoint stands.
 
     Writes into ``run``: ``metrics.jsonl`` (a line every ``log_every`` steps and at every validation),
-    ``tensorboard/``, ``samples/`` (rollouts as GIF and strip), ``model/`` (checkpoints). SIGTERM and Ctrl-C finish
+    ``training.png`` (its curves), ``tensorboard/``, ``samples/`` (rollouts as GIF and strip), ``model/``
+    (checkpoints). SIGTERM and Ctrl-C finish
     the step, save and stop; a second Ctrl-C stops at once.
 
     Args:
@@ -199,6 +200,7 @@ class _Loop(keras.callbacks.Callback):
         if self.step % self.valid_every == 0 or last:
             record, score = self.validation(self.step, self.log)
             self.log.write(self.step, record)
+            plots.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
             self._timed = (self.step, time.monotonic())
         if self.stopped_by is not None:
             self.model.stop_training = True
@@ -238,9 +240,9 @@ class _Log:
 
     def __init__(self, run: Path, start: int):
         self._path = run / "metrics.jsonl"
-        kept = [line for line in self._lines() if line["step"] <= start]
+        kept = [record for record in self.records() if record["step"] <= start]
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         os.replace(temporary, self._path)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         self.tensorboard = tf.summary.create_file_writer(str(run / "tensorboard"))
@@ -269,14 +271,16 @@ class _Log:
         self._file.close()
         self.tensorboard.close()
 
-    def _lines(self):
-        if not self._path.exists():
-            return
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+    def records(self) -> list[dict[str, float]]:
+        """The lines so far."""
+        records = []
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        for line in lines:
             try:
-                yield json.loads(line)
+                records.append(json.loads(line))
             except json.JSONDecodeError:
-                return  # torn by a kill: it and what follows is written again
+                break  # torn by a kill: it and what follows is written again
+        return records
 
 
 class _Validation:
