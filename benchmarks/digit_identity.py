@@ -9,8 +9,9 @@ the model predicts one future of each, the one ``eval_with_LPIPS.py`` shows.
 With one digit a clip, the digit is where the frame's ink has its centre of mass, and the 28x28 pixels around that are
 classified: true frames, predicted frames and the classifier's training images go through the same procedure. With
 several, the 28x28 pixels at each digit's true place are classified, so a digit must be itself and in place; overlaps
-cost the true frames too. A frame, or place, with next to no ink counts as wrong and as infinitely far. Prints a table
-and writes it to ``<run>/eval/digits.json``.
+cost the true frames too. A frame, or place, with next to no ink counts as wrong and as infinitely far. The classifier
+was trained on sharp digits and is strict about blur: of true digits blurred by 1.5 pixels it reads 91 %, not 98 %.
+Prints a table and writes it to ``<run>/eval/digits.json``.
 """
 
 import argparse
@@ -154,20 +155,20 @@ def rollouts(model, clips, context, horizons, examples, seed) -> tuple[np.ndarra
     """
     from htsr.evaluation import CHUNK, _clip_seeds  # the futures that the evaluation shows
 
-    truth, predicted = [], []
+    truth, predicted, first = [], [], 0
     with tqdm(total=examples, desc="clips", unit="clip", disable=None) as progress:
         for clip in clips.examples(examples):
-            first = progress.n
             seeds = _clip_seeds(seed, range(first, first + len(clip)))
             chunks = model.rollout_chunks(clip[:, :context], max(horizons), seed=seeds, chunk=CHUNK)
             future, begin = [], 0
             for chunk in chunks:
                 end = begin + chunk.shape[2]
                 wanted = [horizon - 1 - begin for horizon in horizons if begin < horizon <= end]
-                future.append(chunk[0][:, wanted, :, :, 0])
+                future.append(chunk[0, ..., 0][:, wanted])
                 begin = end
             predicted.append(np.clip(np.concatenate(future, axis=1), 0, 1))
-            truth.append(clip[:, [context - 1, *(context + horizon - 1 for horizon in horizons)], :, :, 0])
+            truth.append(clip[..., 0][:, [context - 1, *(context + horizon - 1 for horizon in horizons)]])
+            first += len(clip)
             progress.update(len(clip))
     return np.concatenate(truth), np.concatenate(predicted)
 
