@@ -3,7 +3,7 @@
 Compare the last column with the clips per second of the training step (batch size × steps per second): drawing is the
 bottleneck only where the step is faster.
 
-    python benchmarks/data_generation.py [--seconds 2]
+    python -m benchmarks.data_generation [--seconds 2]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Does a predicted digit keep its identity and its place?
 
-    python benchmarks/digit_identity.py --logdir logs/mmnist_laptop [--horizons 1 10 100]
+    python -m benchmarks.digit_identity --logdir logs/mmnist_laptop [--horizons 1 10 100]
 
 A classifier, trained here on the bundled training digits (half a minute), reads the digits of predicted and of true
 frames. The clips are the generated test clips of the run's config, whose digits neither model nor classifier has seen;
@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from htsr.config import read_config
 from htsr.errors import InputError, one_line_errors
 

@@ -1,6 +1,6 @@
 """How long do a training step and a rollout of HTSR take, and what bounds them?
 
-    python benchmarks/htsr_speed.py [--dtype mixed_bfloat16] [--repeats 5]
+    python -m benchmarks.htsr_speed [--dtype mixed_bfloat16] [--repeats 5]
 
 The jobs are those timed for the original code (TensorFlow 2.4, two CPU cores; see benchmarks/README.md): the published
 Moving MNIST model, a training step on 8 clips of 100 frames, and a rollout of 300 frames after 36 for 8 clips. Beside
