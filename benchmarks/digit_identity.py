@@ -82,7 +82,10 @@ def measure_run(args: argparse.Namespace) -> None:
         "examples": args.examples,
         "digits_per_clip": clips.source.labels(0).size,
         "classifier_accuracy": accuracy,
-        **measure(model, clips, classify, args.context, args.horizons, args.examples, config["eval"].get("seed", 0)),
+        "noise": (noise := config["eval"].get("noise", "sample")),
+        **measure(
+            model, clips, classify, args.context, args.horizons, args.examples, config["eval"].get("seed", 0), noise
+        ),
         "environment": environment.describe(),
     }
     print(table(report))
@@ -102,7 +105,14 @@ def check(clips, context: int, horizons: Sequence[int], examples: int) -> None:
 
 
 def measure(
-    model, clips, classify: Classify, context: int, horizons: Sequence[int], examples: int, seed: int = 0
+    model,
+    clips,
+    classify: Classify,
+    context: int,
+    horizons: Sequence[int],
+    examples: int,
+    seed: int = 0,
+    noise: str = "sample",
 ) -> dict[str, Any]:
     """Compare predicted with true digits.
 
@@ -113,7 +123,7 @@ def measure(
         context: frames shown to the model.
         horizons: which frames after them are looked at, 1 being the first.
         examples: clips, the first ones.
-        seed: of the model's noise.
+        seed, noise: as in ``VideoModel.rollout``, the seed combined with a clip's index.
 
     Returns:
         ``context_accuracy``, that of the last context frame, and ``rows``, one a horizon: accuracy on true and on
@@ -123,7 +133,7 @@ def measure(
     """
     horizons = sorted(set(horizons))
     frames = [context - 1, *(context + horizon - 1 for horizon in horizons)]
-    truth, predicted = rollouts(model, clips, context, horizons, examples, seed)
+    truth, predicted = rollouts(model, clips, context, horizons, examples, seed, noise)
     labels = np.stack([clips.source.labels(i) for i in range(examples)])
     corners = np.stack([clips.source.positions(i)[frames] for i in range(examples)], axis=1)
     last = Reading(truth[:, 0], classify, corners[0])
@@ -147,18 +157,18 @@ def measure(
     return {"context_accuracy": float(last.is_right(labels).mean()), "rows": rows}
 
 
-def rollouts(model, clips, context, horizons, examples, seed) -> tuple[np.ndarray, np.ndarray]:
+def rollouts(model, clips, context, horizons, examples, seed, noise) -> tuple[np.ndarray, np.ndarray]:
     """True frames, the last of the context and those at the horizons, and predicted frames at the horizons.
 
     Both float32 ``(clip, frame, height, width)`` in [0, 1].
     """
-    from htsr.evaluation import CHUNK, _clip_seeds  # the futures that the evaluation shows
+    from htsr.evaluation import CHUNK, clip_seeds  # the futures that the evaluation shows
 
     truth, predicted, first = [], [], 0
     with tqdm(total=examples, desc="clips", unit="clip", disable=None) as progress:
         for clip in clips.examples(examples):
-            seeds = _clip_seeds(seed, range(first, first + len(clip)))
-            chunks = model.rollout_chunks(clip[:, :context], max(horizons), seed=seeds, chunk=CHUNK)
+            seeds = clip_seeds(seed, range(first, first + len(clip)))
+            chunks = model.rollout_chunks(clip[:, :context], max(horizons), seed=seeds, noise=noise, chunk=CHUNK)
             future, begin = [], 0
             for chunk in chunks:
                 end = begin + chunk.shape[2]

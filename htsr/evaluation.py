@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -59,6 +59,7 @@ def evaluate(
     num_samples: int = 1,
     batch_size: int = 4,
     seed: int = 0,
+    noise: Literal["sample", "mean"] = "sample",
     num_pictures: int = 4,
     lpips: bool = True,
     provenance: Mapping[str, Any] | None = None,
@@ -78,6 +79,7 @@ def evaluate(
             (see ``htsr.metrics.curves`` for the rules).
         batch_size: clips predicted at once, each ``num_samples`` times.
         seed: of the model's noise and of the bootstrap.
+        noise: ``sample``, or ``mean``: one rollout a clip with means in place of samples.
         num_pictures: clips that get a strip and a GIF (truth, prediction of the first sample, absolute difference); a
             GIF ends after 300 predicted frames.
         lpips: also compute LPIPS, which needs frames of at least 31x31 pixels.
@@ -87,7 +89,7 @@ def evaluate(
         InputError: an argument is out of range, or model, clips and arguments do not fit each other.
     """
     started = time.monotonic()
-    _check(model, clips, lpips, context, horizon, num_samples, batch_size, seed, num_pictures)
+    _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size, seed, num_pictures)
     examples = clips.examples(num_examples)
     total = clips.num_clips if num_examples is None else num_examples
     out = Path(out)
@@ -96,8 +98,10 @@ def evaluate(
     with tqdm(total=total, desc="clips", unit="clip", disable=None) as progress:
         for first, clip in _batches(examples, batch_size):
             observed, future = clip[:, :context], clip[:, context : context + horizon]
-            seeds = _clip_seeds(seed, range(first, first + len(clip)))
-            chunks = model.rollout_chunks(observed, horizon, num_samples=num_samples, seed=seeds, chunk=CHUNK)
+            seeds = clip_seeds(seed, range(first, first + len(clip)))
+            chunks = model.rollout_chunks(
+                observed, horizon, num_samples=num_samples, seed=seeds, noise=noise, chunk=CHUNK
+            )
             pictured = max(0, min(len(clip), num_pictures - first))
             scores, pictures = _score(chunks, observed, future, network, pictured)
             for series, values in scores.items():
@@ -113,6 +117,7 @@ def evaluate(
         "num_examples": total,
         "num_samples": num_samples,
         "seed": seed,
+        "noise": noise,
         "best_rule": "per clip, the sample with the best PSNR averaged over the horizon supplies every metric",
         "interval": "95 % percentile bootstrap over clips, 1000 resamples",
         "lpips": "AlexNet-lin v0.1" if lpips else "skipped: lpips=false",
@@ -157,12 +162,16 @@ def peak_memory_mib() -> int:
     return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
-def _check(model, clips, lpips, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
+def _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
     least = {"context": 1, "horizon": 1, "num_samples": 1, "batch_size": 1, "seed": 0, "num_pictures": 0}
     given = (context, horizon, num_samples, batch_size, seed, num_pictures)
     for (name, minimum), value in zip(least.items(), given, strict=True):
         if value < minimum:
             raise InputError(f"eval.{name} must be at least {minimum}, received {value}")
+    if noise == "mean" and num_samples > 1:
+        raise InputError(
+            f"eval.noise=mean gives one future, but eval.num_samples is {num_samples}; set one or the other"
+        )
     frames, *shape = clips.shape
     if frames < context + horizon:
         raise InputError(
@@ -190,7 +199,8 @@ def _batches(examples: Iterator[np.ndarray], batch_size: int) -> Iterator[tuple[
         first += len(clip)
 
 
-def _clip_seeds(seed: int, indices: range) -> np.ndarray:
+def clip_seeds(seed: int, indices: range) -> np.ndarray:
+    """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
     states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
     return (np.array(states) >> 1).astype(np.int32)
 
@@ -267,7 +277,8 @@ def _save_plot(path: Path, reduced: Mapping[str, Any], report: Mapping[str, Any]
 
 def _title(report: Mapping[str, Any]) -> str:
     samples = "1 sample" if report["num_samples"] == 1 else f"{report['num_samples']} samples"
-    return f"{report['num_examples']} clips, {report['context']} context frames, {samples} a clip"
+    futures = "rollouts of means" if report["noise"] == "mean" else f"{samples} a clip"
+    return f"{report['num_examples']} clips, {report['context']} context frames, {futures}"
 
 
 def _block(metric: str, columns: Mapping[str, Any], leads: list[int]) -> list[str]:

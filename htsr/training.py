@@ -54,6 +54,7 @@ def fit(
     valid_examples: int = 64,
     valid_context: int = 36,
     valid_horizon: int = 64,
+    valid_noise: Literal["sample", "mean"] = "sample",
     checkpoint_every: int = 1000,
     checkpoint_minutes: float = 10.0,
     keep_last: int = 3,
@@ -82,7 +83,7 @@ def fit(
         log_every: steps between lines of the log.
         valid_every: steps between validations; also after the last step.
         valid_examples: clips of a validation.
-        valid_context, valid_horizon: frames read and predicted in its rollouts.
+        valid_context, valid_horizon, valid_noise: frames read and predicted in its rollouts, and what they are of.
         checkpoint_every, checkpoint_minutes: steps and minutes after which a checkpoint is written, whichever is
             first; also after the last step.
         keep_last, keep_every: checkpoints kept: the last few, and those at multiples of a step; the one with the best
@@ -118,7 +119,9 @@ def fit(
         print(f"{run} has already been trained for {start} steps", file=sys.stderr)
         return Result(start, {}, None)
     log = _Log(run, start)
-    validation = _Validation(model, valid_clips, run, valid_examples, valid_context, valid_horizon, clips.shape[0])
+    validation = _Validation(
+        model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
+    )
     loop = _Loop(
         run,
         start,
@@ -286,10 +289,10 @@ class _Log:
 class _Validation:
     """Loss and open-loop rollouts on the same held-out clips every time, with the same noise."""
 
-    def __init__(self, model, clips, run, num_examples, context, horizon, train_frames):
+    def __init__(self, model, clips, run, num_examples, context, horizon, noise, train_frames):
         self.model, self.clips, self.run = model, clips, run
         self.num_examples = min(num_examples, clips.num_clips)
-        self.context, self.horizon = context, horizon
+        self.context, self.horizon, self.noise = context, horizon, noise
         self.train_frames = min(train_frames, clips.shape[0])
         self._terms = tf.function(model.loss_terms, reduce_retracing=True)
 
@@ -300,7 +303,7 @@ class _Validation:
             for name, values in self._terms(clip[:, : self.train_frames], tf.constant(i)).items():
                 terms[name] = terms.get(name, 0.0) + float(tf.reduce_sum(values))
             future = clip[:, self.context : self.context + self.horizon]
-            frames = np.clip(self.model.rollout(clip[:, : self.context], self.horizon, seed=i)[0], 0, 1)
+            frames = self.model.rollout(clip[:, : self.context], self.horizon, seed=i, noise=self.noise)[0].clip(0, 1)
             errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
             count += len(clip)
             if i == 0:

@@ -119,7 +119,7 @@ def test_every_clip_has_the_seed_it_has_in_the_evaluation(nearest):
     clips = load()
     model = Fake(clips, lambda truth, _: truth)
     measure(model, clips, nearest, CONTEXT, [1], EXAMPLES, seed=3)
-    np.testing.assert_array_equal(model.seeds, evaluation._clip_seeds(3, range(EXAMPLES)))
+    np.testing.assert_array_equal(model.seeds, evaluation.clip_seeds(3, range(EXAMPLES)))
     assert len(set(model.seeds)) == EXAMPLES
 
 

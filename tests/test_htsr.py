@@ -102,8 +102,8 @@ def test_noise(model):
         {"frame_shape": (64, 64, 3)},
         {"frame_shape": (128, 128, 1)},
         {"dtype": "mixed_bfloat16"},
-        {"observed_frames": 4},
-        {"observed_frames": 4, "decoded_frames": 3},
+        {"imagine_from": 4},
+        {"imagine_from": 4, "decoded_frames": 3},
         {"kl_balance": 0.8, "free_nats": 1.0, "beta": [1.0, 0.5, 0.1]},
     ],
 )
@@ -133,17 +133,19 @@ def test_scaled_posterior_can_be_sharper_than_the_prior():
         assert (step.posterior.stddev.numpy() < step.prior.stddev.numpy()).all() == sharper
 
 
-def test_observed_frames_trains_on_the_rollout():
-    """The imagined part of the loss is the likelihood of the rollout itself, given latents at the context's end."""
-    model = tiny(observed_frames=4)
-    x = tf.constant(clips())
-    terms = model.loss_terms(x, 3)
-    spoiled = tf.concat([x[:, :4], x[:, 4:] * 0], 1)
-    other = model.loss_terms(spoiled, 3)
+def test_imagined_likelihood_is_that_of_the_rollout():
+    model = tiny(imagine_from=4, frame_stddev=0.5)
+    model._noise = lambda *args, keep=model._noise: 0.0 * keep(*args)
+    x = clips()
+    terms = model.loss_terms(tf.constant(x), 3)
     assert set(terms) == {"nll", "nll_imagined", "kl_0", "kl_1", "kl_2"}
-    close(terms["kl_0"], other["kl_0"])  # the rest of the clip is a target only
-    close(terms["nll"], other["nll"])
-    assert np.abs(terms["nll_imagined"] - other["nll_imagined"]).max() > 1
+    error = (model.rollout(x[:, :4], 5, noise="mean")[0] - x[:, 4:]) ** 2
+    nll = (error / (2 * 0.25) + np.log(0.5) + 0.5 * np.log(2 * np.pi)).sum((2, 3, 4)).mean(1)
+    np.testing.assert_allclose(terms["nll_imagined"], nll, rtol=1e-5)
+    published = tiny(frame_stddev=0.5).loss_terms(tf.constant(x), 3)
+    assert set(published) == {"nll", "kl_0", "kl_1", "kl_2"}
+    with pytest.raises(InputError, match="imagine_from is 4, but clips have 4 frames"):
+        model.loss_terms(tf.constant(x[:, :4]), 3)
 
 
 def test_decoded_frames_give_the_same_loss_on_average():
@@ -151,9 +153,9 @@ def test_decoded_frames_give_the_same_loss_on_average():
     x = tf.repeat(x * tf.linspace(0.0, 1.0, 9)[None, :, None, None, None], 2000, 0)  # frames that cost differently
 
     def terms(decoded):
-        model = tiny(observed_frames=4, decoded_frames=decoded)
+        model = tiny(imagine_from=4, decoded_frames=decoded)
         model.decode = lambda outputs: tf.zeros([*outputs.shape[:2], 64, 64, 1])
-        model.encode = lambda clip: [tf.zeros([2000, -(-4 // 2**level), 128]) for level in range(3)]
+        model.encode = lambda clip: [tf.zeros([2000, -(-9 // 2**level), 128]) for level in range(3)]
         return model.loss_terms(x, 3)
 
     every, some = terms(None), terms(2)
@@ -198,7 +200,7 @@ def test_clip_norm_and_moving_average():
         ({"frame_shape": (64, 64, 2)}, "with 1 or 3 channels, received"),
         ({"beta": [1.0]}, "list of 3 such numbers"),
         ({"kl_balance": 1.5}, "kl_balance must lie in 0..1"),
-        ({"observed_frames": 6}, "multiple of 4, received 6"),
+        ({"imagine_from": 6}, "multiple of 4, received 6"),
         ({"decoded_frames": 0}, "decoded_frames must be at least 1, received 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
@@ -216,7 +218,7 @@ def test_refused_arguments(arguments, message):
         (clips()[:, :0], {}, "at least one clip and one frame"),
         ((clips() * 255).astype("uint8"), {}, "received uint8; divide bytes by 255"),
         (clips(), {"num_samples": 0}, "num_samples and chunk must be at least 1"),
-        (clips(), {"noise": "none"}, "noise must be None"),
+        (clips(), {"noise": "none"}, "noise must be 'sample' or 'mean', received 'none'"),
     ],
 )
 def test_refused_rollouts(model, context, arguments, message):

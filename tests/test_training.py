@@ -143,7 +143,15 @@ def test_asked_to_stop(config, uninterrupted, tmp_path, number):
 
 def test_run_folder(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
-    assert {"config.yml", "environment.json", "metrics.jsonl", "model", "samples", "tensorboard", "training.png"} <= names
+    assert {
+        "config.yml",
+        "environment.json",
+        "metrics.jsonl",
+        "model",
+        "samples",
+        "tensorboard",
+        "training.png",
+    } <= names
     assert {p.name for p in (uninterrupted / "samples").iterdir()} == {
         f"step_{step}.{kind}" for step in (30, 60) for kind in ("gif", "png")
     }

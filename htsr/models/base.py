@@ -139,7 +139,7 @@ class VideoModel(keras.Model):
         """Predict the next ``length >= 1`` frames: the new state, ``(rows, length, height, width, channel)``."""
 
     def rollout_chunks(
-        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str | None = None, chunk: int = 50
+        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample", chunk: int = 50
     ) -> Iterator[np.ndarray]:
         """``rollout`` in consecutive pieces of at most ``chunk`` frames, so that no horizon is too long for memory."""
         context = self._checked_context(context)
@@ -147,16 +147,16 @@ class VideoModel(keras.Model):
             raise InputError(
                 f"horizon, num_samples and chunk must be at least 1, received {horizon}, {num_samples}, {chunk}"
             )
-        if noise not in (None, "mean"):
-            raise InputError(f"noise must be None (samples) or 'mean', received {noise!r}")
+        if noise not in ("sample", "mean"):
+            raise InputError(f"noise must be 'sample' or 'mean', received {noise!r}")
         seed = tf.convert_to_tensor(np.asarray(seed, np.int32))
-        state = self._start_graph(context, tf.constant(num_samples), seed, tf.constant(noise is None))
+        state = self._start_graph(context, tf.constant(num_samples), seed, tf.constant(noise == "sample"))
         for begin in range(0, horizon, chunk):
             state, frames = self._advance_graph(state, tf.constant(min(chunk, horizon - begin)))
             frames = frames.numpy()
             yield frames.reshape(num_samples, -1, *frames.shape[1:])
 
-    def rollout(self, context, horizon: int, num_samples: int = 1, seed=0, noise: str | None = None) -> np.ndarray:
+    def rollout(self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample") -> np.ndarray:
         """Predict the frames after a context, without ever seeing them.
 
         Args:
@@ -165,7 +165,7 @@ class VideoModel(keras.Model):
             num_samples: futures per clip.
             seed: int, or one int per clip ``(batch,)``: with those, a clip's futures do not depend on its place in
                 the batch.
-            noise: None draws samples; ``"mean"`` takes the mean everywhere.
+            noise: ``"sample"``, or ``"mean"`` to take the mean in place of every sample.
 
         Returns:
             float32 ``(num_samples, batch, horizon, height, width, channel)``, not clipped. The first ``k`` frames of a

@@ -63,11 +63,13 @@ class HTSR(VideoModel):
         kl_balance: share p of the KL that trains the posterior: the term becomes
             ``(1 - p) KL(sg(q) || p) + max(1 nat, p KL(q || sg(p)))``; None trains both with the plain KL.
             Deviation: in the published code the second part has no gradient at all.
-        observed_frames: None trains on posteriors throughout, as published. A number n trains as the model is used:
-            posteriors for the first n frames of a clip and a rollout on priors for the rest, whose likelihood is the
-            term ``nll_imagined``. A multiple of ``temporal_factor ** (levels - 1)``.
+        imagine_from: None trains as published, on posteriors alone. A number n adds the term ``nll_imagined``: prior
+            means are rolled out from the state after n frames to the end of the clip, as they are when the model is
+            used, and their likelihood is maximised too, in nats per imagined frame. Means, since samples of what the
+            prior cannot predict yet would teach the decoder to ignore it. A multiple of
+            ``temporal_factor ** (levels - 1)``.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
-            each clip and step, and scales their likelihood up: the same loss on average, at a fraction of its cost.
+            each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class HTSR(VideoModel):
         beta: float | list[float] = 1.0,
         free_nats: float = 0.0,
         kl_balance: float | None = None,
-        observed_frames: int | None = None,
+        imagine_from: int | None = None,
         decoded_frames: int | None = None,
         dtype: str = "float32",
     ):
@@ -103,12 +105,12 @@ class HTSR(VideoModel):
         self.frame_stddev, self.free_nats, self.kl_balance = frame_stddev, free_nats, kl_balance
         self.beta = _per_level(beta, levels)
         self.dense_residual = dense_residual
-        self.observed_frames, self.decoded_frames = observed_frames, decoded_frames
+        self.imagine_from, self.decoded_frames = imagine_from, decoded_frames
         if not frame_stddev > 0:
             raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
         slowest = temporal_factor ** (levels - 1)
-        if observed_frames is not None and (observed_frames < 1 or observed_frames % slowest):
-            raise InputError(f"observed_frames must be a multiple of {slowest}, received {observed_frames}")
+        if imagine_from is not None and (imagine_from < 1 or imagine_from % slowest):
+            raise InputError(f"imagine_from must be a multiple of {slowest}, received {imagine_from}")
         if decoded_frames is not None and decoded_frames < 1:
             raise InputError(f"decoded_frames must be at least 1, received {decoded_frames}")
         if kl_balance is not None and not 0 <= kl_balance <= 1:
@@ -148,19 +150,25 @@ class HTSR(VideoModel):
     # ---- training
 
     def loss_terms(self, clip, seed):
-        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``observed_frames`` also ``nll_imagined``; with
+        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with
         ``kl_balance`` also ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
-        batch, num_frames = tf.shape(clip)[0], clip.shape[1]
-        seeds = noise_lib.fold(seed, tf.range(batch))
-        observed = num_frames if self.observed_frames is None else min(self.observed_frames, num_frames)
-        steps = self.observe(self.encode(clip[:, :observed]), seeds, tf.constant(True))
-        outputs = steps[0].states.output
-        if observed < num_frames:
-            last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
-            state = RolloutState(last, tf.constant(observed), seeds, tf.constant(True))
-            imagined = self._imagine(state, tf.constant(num_frames - observed))[1]
-            outputs = tf.concat([outputs, tf.ensure_shape(imagined, [None, num_frames - observed, None])], 1)
-        terms = self._nll_terms(clip, outputs, observed, seeds)
+        num_frames = clip.shape[1]
+        seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
+        steps = self.observe(self.encode(clip), seeds, tf.constant(True))
+        parts = {"nll": self._few(clip, steps[0].states.output, noise_lib.fold(seeds, self.levels))}
+        begin = self.imagine_from
+        if begin is not None:
+            if begin >= num_frames:
+                raise InputError(
+                    f"imagine_from is {begin}, but clips have {num_frames} frames; set data.seq_len above it"
+                )
+            imagined = self._imagine(self._state_after(steps, begin, seeds), tf.constant(num_frames - begin))[1]
+            imagined = tf.ensure_shape(imagined, [None, num_frames - begin, None])
+            parts["nll_imagined"] = self._few(clip[:, begin:], imagined, noise_lib.fold(seeds, self.levels + 1))
+        truth, outputs = (tf.concat(part, 1) for part in zip(*parts.values(), strict=True))
+        nll = gaussian_nll(truth, self.decode(outputs), self.frame_stddev)
+        nll = tf.split(nll, [part[0].shape[1] for part in parts.values()], 1)
+        terms = {name: tf.reduce_mean(part, 1) for name, part in zip(parts, nll, strict=True)}
         for level, (p, q, _) in enumerate(steps):
             if self.kl_balance is None:
                 terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames
@@ -169,24 +177,22 @@ class HTSR(VideoModel):
                 terms[f"kl_posterior_{level}"] = _clip_kl(q, _stopped(p)) / num_frames
         return terms
 
-    def _nll_terms(self, clip, outputs, observed, seeds):
-        """``nll`` and, where some frames were imagined, ``nll_imagined``, from all frames or a random few of them."""
+    def _few(self, clip, outputs, seeds):
+        """The frames whose likelihood is computed, with the outputs they are decoded from: all, or some at random."""
         num_frames = clip.shape[1]
-        decoded = num_frames if self.decoded_frames is None else min(self.decoded_frames, num_frames)
-        if decoded < num_frames:
-            keys = noise_lib.normal(noise_lib.fold(seeds, self.levels), tf.zeros_like(seeds), tf.range(num_frames), 1)
-            chosen = tf.argsort(keys[..., 0])[:, :decoded]
-            clip, outputs = (tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
-        else:
-            chosen = tf.range(num_frames)[None, :]
-        nll = gaussian_nll(clip, self.decode(outputs), self.frame_stddev) / decoded
-        if observed == num_frames:
-            return {"nll": tf.reduce_sum(nll, 1)}
-        was_observed = tf.cast(chosen < observed, tf.float32)
-        return {
-            "nll": tf.reduce_sum(nll * was_observed, 1),
-            "nll_imagined": tf.reduce_sum(nll * (1.0 - was_observed), 1),
-        }
+        if self.decoded_frames is None or self.decoded_frames >= num_frames:
+            return clip, outputs
+        keys = noise_lib.normal(seeds, tf.zeros_like(seeds), tf.range(num_frames), 1)
+        chosen = tf.argsort(keys[..., 0])[:, : self.decoded_frames]
+        return tuple(tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
+
+    def _state_after(self, steps: list[Level], frames: int, seeds) -> RolloutState:
+        """Where a rollout of means begins that goes on after some frames of a filtered clip."""
+        last = [frames // self.temporal_factor**level - 1 for level in range(self.levels)]
+        levels = [
+            tf.nest.map_structure(lambda s, i=i: s[:, i], step.states) for i, step in zip(last, steps, strict=True)
+        ]
+        return RolloutState(tuple(levels), tf.constant(frames), seeds, tf.constant(False))
 
     def total_loss(self, terms, num_frames):
         loss = terms["nll"] + terms.get("nll_imagined", 0.0)
