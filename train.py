@@ -55,7 +55,7 @@ def train(config: dict, run) -> int:
         valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
         config["model"] = _checked("model", {**config["model"], "frame_shape": list(clips.shape[1:])}, MODELS)
         check_section("eval", config["eval"], evaluate, reserved=("model", "clips", "out", "provenance"))
-        if (run / "config.yml").exists():
+        if (run / "config.yml").exists() and any(run.glob("model/step_*")):
             changed = differences(read_config(run / "config.yml"), config, ignore=MAY_CHANGE)
             if changed:
                 raise InputError(

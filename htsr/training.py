@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -85,7 +86,7 @@ def fit(
         valid_examples: clips of a validation.
         valid_context, valid_horizon, valid_noise: frames read and predicted in its rollouts, and what they are of.
         checkpoint_every, checkpoint_minutes: steps and minutes after which a checkpoint is written, whichever is
-            first; also after the last step.
+            first; also after every validation and the last step.
         keep_last, keep_every: checkpoints kept: the last few, and those at multiples of a step; the one with the best
             validation rollouts (mean squared error) always is.
 
@@ -122,19 +123,8 @@ def fit(
     validation = _Validation(
         model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
     )
-    loop = _Loop(
-        run,
-        start,
-        steps,
-        log,
-        validation,
-        log_every,
-        valid_every,
-        checkpoint_every,
-        checkpoint_minutes,
-        keep_last,
-        keep_every,
-    )
+    cadence = _Cadence(log_every, valid_every, checkpoint_every, checkpoint_minutes)
+    loop = _Loop(run, range(start, steps), log, validation, cadence, {"keep_last": keep_last, "keep_every": keep_every})
     with loop:
         stream = clips.dataset(start, steps)
         try:
@@ -146,43 +136,34 @@ def fit(
     return Result(loop.step, loop.logs, loop.stopped_by)
 
 
+class _Cadence(NamedTuple):
+    """Steps between what recurs, and the minutes after which a checkpoint is due anyway."""
+
+    log: int
+    valid: int
+    checkpoint: int
+    checkpoint_minutes: float
+
+
 class _Loop(keras.callbacks.Callback):
     """What happens around a step: progress, log, validation, checkpoints, signals."""
 
-    def __init__(
-        self,
-        run,
-        start,
-        steps,
-        log,
-        validation,
-        log_every,
-        valid_every,
-        checkpoint_every,
-        minutes,
-        keep_last,
-        keep_every,
-    ):
+    def __init__(self, run, steps, log, validation, cadence, kept):
         super().__init__()
-        self.run, self.step, self.steps, self.log, self.validation = run, start, steps, log, validation
-        self.log_every, self.valid_every, self.checkpoint_every = log_every, valid_every, checkpoint_every
-        self.minutes, self.keep_last, self.keep_every = minutes, keep_last, keep_every
+        self.run, self.step, self.steps, self.log, self.validation = run, steps.start, steps.stop, log, validation
+        self.every, self.kept = cadence, kept
         self.logs: dict[str, float] = {}
         self.stopped_by: int | None = None
-        self._saved_at, self._saved_step = time.monotonic(), start
-        self._timed = (start, time.monotonic())
+        self._saved_at = time.monotonic()
+        self._timed = (self.step, time.monotonic())
 
     def __enter__(self):
-        self._handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Only the main thread may handle signals; in another one, whoever started it does.
+        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in handled}
         interval = 0.5 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(
-            total=self.steps,
-            initial=self.step,
-            unit="step",
-            mininterval=interval,
-            dynamic_ncols=True,
-            desc=self.run.name,
-        )
+        look = {"unit": "step", "mininterval": interval, "dynamic_ncols": True, "desc": self.run.name}
+        self._bar = tqdm(total=self.steps, initial=self.step, **look)
         return self
 
     def __exit__(self, *_):
@@ -196,18 +177,19 @@ class _Loop(keras.callbacks.Callback):
         self.logs = {name: float(logs[name]) for name in ("loss", *(n for n in logs if n != "loss"))}
         _refuse_nonfinite(self.step, self.logs)
         last = self.step == self.steps
-        if self.step % self.log_every == 0 or last:
+        if self.step % self.every.log == 0 or last:
             self._write_log()
         self._bar.update()
         score = None
-        if self.step % self.valid_every == 0 or last:
+        if self.step % self.every.valid == 0 or last:
             record, score = self.validation(self.step, self.log)
             self.log.write(self.step, record)
             plots.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
             self._timed = (self.step, time.monotonic())
         if self.stopped_by is not None:
             self.model.stop_training = True
-        due = self.step % self.checkpoint_every == 0 or time.monotonic() - self._saved_at > 60 * self.minutes
+        late = time.monotonic() - self._saved_at > 60 * self.every.checkpoint_minutes
+        due = self.step % self.every.checkpoint == 0 or late
         if due or last or score is not None or self.stopped_by is not None:
             self._save(score)
 
@@ -226,9 +208,7 @@ class _Loop(keras.callbacks.Callback):
             **checkpoints.model_arrays(self.model.optimizer, "optimizer"),
             **_ema_arrays(self.model),
         }
-        checkpoints.save(
-            self.run / "model", self.step, arrays, score=score, keep_last=self.keep_last, keep_every=self.keep_every
-        )
+        checkpoints.save(self.run / "model", self.step, arrays, score=score, **self.kept)
         self._saved_at = time.monotonic()
 
     def _on_signal(self, number, frame):

@@ -44,7 +44,7 @@ class Fake:
         self.change = change
         self.seeds = []
 
-    def rollout_chunks(self, context, horizon, seed, chunk):
+    def rollout_chunks(self, context, horizon, seed, noise, chunk):
         length = context.shape[1]
         found = [next(c for c in self.clips if np.array_equal(c[:length], clip)) for clip in context]
         truth = np.stack(found)[:, length : length + horizon]

@@ -41,7 +41,7 @@ class Oracle:
     def __init__(self, source, shift=0, error=0.0, noise=0.0):
         self.source, self.shift, self.error, self.noise = source, shift, error, noise
 
-    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise=None, chunk=50):
+    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", chunk=50):
         windows = [self.source.window(i, 0) / np.float32(255) for i in range(self.source.num_clips)]
         begin = context.shape[1] + self.shift
         futures = [self._future(clip, windows)[begin : begin + horizon] for clip in context]

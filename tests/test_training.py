@@ -215,6 +215,16 @@ def test_second_run_in_a_folder_is_refused(config, tmp_path):
     assert f"is in use by process {first.pid}" in output
 
 
+def test_a_run_without_checkpoint_takes_another_config(config, tmp_path):
+    """A first try that was refused while training leaves nothing that a corrected one would contradict."""
+    status, output = finish(config, tmp_path, "--set", "train.accumulate=3")
+    assert status == 2
+    assert "a batch of 4 clips cannot be cut into train.accumulate = 3 equal parts" in output
+    status, output = finish(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
+                            "--set", "train.warmup_steps=0")  # fmt: skip
+    assert status == 0, output
+
+
 def test_not_a_number_stops_with_step_and_term(config, tmp_path):
     status, output = finish(config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0")
     assert status == 2, output
