@@ -63,11 +63,11 @@ class HTSR(VideoModel):
         kl_balance: share p of the KL that trains the posterior: the term becomes
             ``(1 - p) KL(sg(q) || p) + max(1 nat, p KL(q || sg(p)))``; None trains both with the plain KL.
             Deviation: in the published code the second part has no gradient at all.
-        imagine_from: None trains as published, on posteriors alone. A number n adds the term ``nll_imagined``: prior
-            means are rolled out from the state after n frames to the end of the clip, as they are when the model is
-            used, and their likelihood is maximised too, in nats per imagined frame. Means, since samples of what the
-            prior cannot predict yet would teach the decoder to ignore it. A multiple of
-            ``temporal_factor ** (levels - 1)``.
+        imagine_from: None trains as published, on posteriors of the whole clip. A number n uses posteriors in the
+            first n frames only and adds the term ``nll_imagined``: prior means are rolled out from there to the end
+            of the clip, as they are when the model is used, and their likelihood is maximised too, in nats per
+            imagined frame. Means, since samples of what the prior cannot predict yet would teach the decoder to
+            ignore it. A multiple of ``temporal_factor ** (levels - 1)``.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -152,19 +152,18 @@ class HTSR(VideoModel):
     def loss_terms(self, clip, seed):
         """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with
         ``kl_balance`` also ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
-        num_frames = clip.shape[1]
+        num_frames = self._observed(clip.shape[1])
+        observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
         seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
-        steps = self.observe(self.encode(clip), seeds, tf.constant(True))
-        parts = {"nll": self._few(clip, steps[0].states.output, noise_lib.fold(seeds, self.levels))}
-        begin = self.imagine_from
-        if begin is not None:
-            if begin >= num_frames:
-                raise InputError(
-                    f"imagine_from is {begin}, but clips have {num_frames} frames; set data.seq_len above it"
-                )
-            imagined = self._imagine(self._state_after(steps, begin, seeds), tf.constant(num_frames - begin))[1]
-            imagined = tf.ensure_shape(imagined, [None, num_frames - begin, None])
-            parts["nll_imagined"] = self._few(clip[:, begin:], imagined, noise_lib.fold(seeds, self.levels + 1))
+        steps = self.observe(self.encode(observed), seeds, tf.constant(True))
+        parts = {"nll": self._few(observed, steps[0].states.output, noise_lib.fold(seeds, self.levels))}
+        if self.imagine_from is not None:
+            last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
+            state = RolloutState(last, tf.constant(num_frames), seeds, tf.constant(False))
+            imagined = tf.ensure_shape(
+                self._imagine(state, tf.constant(unseen.shape[1]))[1], [None, unseen.shape[1], None]
+            )
+            parts["nll_imagined"] = self._few(unseen, imagined, noise_lib.fold(seeds, self.levels + 1))
         truth, outputs = (tf.concat(part, 1) for part in zip(*parts.values(), strict=True))
         nll = gaussian_nll(truth, self.decode(outputs), self.frame_stddev)
         nll = tf.split(nll, [part[0].shape[1] for part in parts.values()], 1)
@@ -186,15 +185,18 @@ class HTSR(VideoModel):
         chosen = tf.argsort(keys[..., 0])[:, : self.decoded_frames]
         return tuple(tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
 
-    def _state_after(self, steps: list[Level], frames: int, seeds) -> RolloutState:
-        """Where a rollout of means begins that goes on after some frames of a filtered clip."""
-        last = [frames // self.temporal_factor**level - 1 for level in range(self.levels)]
-        levels = [
-            tf.nest.map_structure(lambda s, i=i: s[:, i], step.states) for i, step in zip(last, steps, strict=True)
-        ]
-        return RolloutState(tuple(levels), tf.constant(frames), seeds, tf.constant(False))
+    def _observed(self, num_frames: int) -> int:
+        """How many frames of a training clip have posteriors."""
+        if self.imagine_from is None:
+            return num_frames
+        if self.imagine_from >= num_frames:
+            raise InputError(
+                f"imagine_from is {self.imagine_from}, but clips have {num_frames} frames; set data.seq_len above it"
+            )
+        return self.imagine_from
 
     def total_loss(self, terms, num_frames):
+        num_frames = self._observed(num_frames)
         loss = terms["nll"] + terms.get("nll_imagined", 0.0)
         for level, beta in enumerate(self.beta):
             kl = terms[f"kl_{level}"]
