@@ -25,13 +25,11 @@ MAY_IMPORT = {
     "htsr.metrics": ["htsr.metrics"],
     "htsr.cells": ["htsr.cells", "htsr.layers"],
     "htsr.data.clips": [],
-    "htsr.data.cache": [],
     "htsr.data": ["htsr.data"],
     "htsr.models.base": ["htsr.noise"],
     "htsr.models": ["htsr.models", "htsr.cells", "htsr.layers", "htsr.unroll", "htsr.losses", "htsr.noise"],
     "htsr.checkpoints": ["htsr.config", "htsr.models"],
     "htsr.export": ["htsr.checkpoints", "htsr.models"],
-    "htsr.published": ["htsr.checkpoints", "htsr.models"],
     "htsr.training": ["htsr.checkpoints", "htsr.data.clips", "htsr.models", "htsr.plots"],
     "htsr.evaluation": ["htsr.data.clips", "htsr.environment", "htsr.metrics", "htsr.models.base", "htsr.plots"],
 }
@@ -101,8 +99,7 @@ def f():
 
 def test_every_rule_names_something_of_this_package():
     names = {name_of(path) for path in MODULES}
-    planned = {"htsr.published", "htsr.data.cache"}
-    assert {rule for rule in MAY_IMPORT if rule not in names} <= planned
+    assert set(MAY_IMPORT) <= names | {name.rpartition(".")[0] for name in names}
 
 
 def test_no_assert_statement_in_the_package():
