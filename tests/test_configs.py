@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yml"))
 SHRUNK = {
     "data.batch_size": 2,
-    "data.seq_len": 14,
+    "data.seq_len": 38,
     "train.steps": 1,
     "train.warmup_steps": 0,
     "train.accumulate": 2,
