@@ -51,9 +51,14 @@ def train(config: dict, run) -> int:
     config["data"] = _checked("data", data, DATASETS, reserved=("split",))
     with checkpoints.RunLock(run):
         clips = load_clips(split="train", **config["data"])
-        frames = settings["valid_context"] + settings["valid_horizon"]
+        frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
         valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
-        config["model"] = _checked("model", {**config["model"], "frame_shape": list(clips.shape[1:])}, MODELS)
+        shape = list(clips.shape[1:])
+        if config["model"].setdefault("frame_shape", shape) != shape:
+            raise InputError(
+                f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
+            )
+        config["model"] = _checked("model", config["model"], MODELS)
         check_section("eval", config["eval"], evaluate, reserved=("model", "clips", "out", "provenance"))
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
             changed = differences(read_config(run / "config.yml"), config, ignore=MAY_CHANGE)

@@ -71,7 +71,8 @@ def fit(
     Args:
         model: built, float32 or mixed precision.
         clips: training clips.
-        valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames.
+        valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames, and as long as ``clips`` for
+            the loss to be comparable.
         run: the run folder.
         steps: optimiser steps in all, those before a resume included.
         learning_rate: Adam's, after the warm-up.
@@ -274,7 +275,7 @@ class _Validation:
         self.num_examples = min(num_examples, clips.num_clips)
         self.context, self.horizon, self.noise = context, horizon, noise
         self.train_frames = min(train_frames, clips.shape[0])
-        self._terms = tf.function(model.loss_terms, reduce_retracing=True)
+        self._terms = tf.function(model.loss_terms, reduce_retracing=True, autograph=False)
 
     def __call__(self, step: int, log: _Log) -> tuple[dict[str, float], float]:
         """The record for the log, and the score: the rollouts' mean squared error."""
