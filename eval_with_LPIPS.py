@@ -34,7 +34,6 @@ def main() -> int:
     with one_line_errors():
         evaluate_run(args)
         return 0
-    return 2
 
 
 def evaluate_run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from htsr.errors import InputError, one_line_errors
 
 # What may change between two starts of one run: it alters neither the weights nor the log.
 MAY_CHANGE = (
-    "eval", "data.datadir", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
+    "eval", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
     "train.keep_every",
 )  # fmt: skip
 
@@ -61,7 +61,10 @@ def train(config: dict, run) -> int:
         config["model"] = _checked("model", config["model"], MODELS)
         check_section("eval", config["eval"], evaluate, reserved=("model", "clips", "out", "provenance"))
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
-            changed = differences(read_config(run / "config.yml"), config, ignore=MAY_CHANGE)
+            before = read_config(run / "config.yml")
+            # A folder may move; without one, the bundled digits are used.
+            moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
+            changed = differences(before, config, ignore=MAY_CHANGE + moved)
             if changed:
                 raise InputError(
                     f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
@@ -74,6 +77,8 @@ def train(config: dict, run) -> int:
                 "No GPU found: training on the CPU. configs/mmnist_laptop.yml is tuned for that (about 15 minutes).",
                 file=sys.stderr,
             )
+        if not 0 <= settings["seed"] < 2**31:
+            raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
         keras.utils.set_random_seed(settings["seed"])
         tf.config.experimental.enable_op_determinism()
         result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
@@ -85,7 +90,7 @@ def _checked(section: str, values: dict, table: dict, reserved=()) -> dict:
     """A section whose ``name`` chooses the function that receives the rest."""
     values = dict(values)
     name = values.pop("name", None)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise InputError(f"{section}.name must be one of {', '.join(table)}, received {name!r}")
     return {"name": name, **check_section(section, values, table[name], reserved)}
 

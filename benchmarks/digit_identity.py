@@ -49,7 +49,6 @@ def main() -> int:
     with one_line_errors():
         measure_run(args)
         return 0
-    return 2
 
 
 def measure_run(args: argparse.Namespace) -> None:

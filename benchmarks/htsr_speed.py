@@ -8,7 +8,6 @@ wall seconds it prints processor seconds, which other programs on the machine di
 """
 
 import argparse
-import resource
 import time
 
 from htsr import environment
@@ -27,6 +26,7 @@ def main() -> None:
     import tensorflow as tf
 
     from htsr import build_model
+    from htsr.evaluation import peak_memory_mib
 
     keras.utils.set_random_seed(0)
     model = build_model("htsr", dtype=args.dtype)
@@ -71,7 +71,7 @@ def main() -> None:
         theirs = ORIGINAL.get(name)
         against = f"   {theirs[0]}, {theirs[1]}; {theirs[0] / wall:.1f}x, {theirs[1] / cpu:.1f}x" if theirs else ""
         print(f"{name:40}{wall:8.2f}{cpu:8.2f}{against}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"peak memory {peak_memory_mib() / 1024:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ def _prune(folder: Path, step: int, keep_last: int, keep_every: int | None) -> N
     """Remove checkpoints before ``step`` that are neither recent nor best nor at a multiple of ``keep_every``."""
     older = sorted(other for other in _steps(folder) if other < step)
     scores = {other: score for other in [*older, step] if (score := _score(folder, other)) is not None}
-    kept = set(older[len(older) - keep_last + 1 :]) | {min(scores, key=scores.__getitem__, default=step)}
+    kept = set(older[max(0, len(older) - keep_last + 1) :]) | {min(scores, key=scores.__getitem__, default=step)}
     for other in older:
         if other not in kept and not (keep_every and other % keep_every == 0):
             _remove(folder / f"{_FINAL}{other}")

@@ -14,9 +14,12 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Scripts run inside this: bad input or a failing disk is one line on stderr and exit status 2."""
+    """Scripts run inside this: bad input or a failing disk is one line on stderr and exit status 2; Ctrl-C is 130."""
     try:
         yield
     except (InputError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

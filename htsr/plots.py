@@ -130,8 +130,8 @@ def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], titl
 def save_training_curves(path: str | Path, records: Sequence[Mapping[str, object]], title: str = "Training") -> None:
     """Plot what a training logged, over its steps.
 
-    Every finite number but the step is a curve. Names that differ in a leading ``valid_`` or a trailing level number
-    (``nll`` and ``valid_nll``, ``kl_0`` and ``kl_1``) share a panel. Long curves are averaged to 400 points; axes
+    Every finite number but the step is a curve. Names that differ in a leading ``valid/`` or a trailing level number
+    (``nll`` and ``valid/nll``, ``kl_0`` and ``kl_1``) share a panel. Long curves are averaged to 400 points; axes
     show the middle 99 % of the values.
 
     Args:
@@ -275,7 +275,7 @@ def _by_panel(records: Sequence[Mapping[str, object]]) -> dict[str, dict[str, li
         for name, value in record.items():
             number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if number and name != "step":
-                quantity = re.sub(r"_\d+$", "", name.removeprefix("valid_"))
+                quantity = re.sub(r"_\d+$", "", name.removeprefix("valid/"))
                 curves.setdefault(quantity, {}).setdefault(name, []).append((record["step"], value))
     return curves
 

@@ -27,7 +27,7 @@ from htsr.models.base import VideoModel
 
 
 class Result(NamedTuple):
-    """Where training ended: the step, the last values logged, and the signal that stopped it or None."""
+    """Where training ended: the step, the values of the last step, and the signal that stopped it or None."""
 
     step: int
     logs: dict[str, float]
@@ -71,8 +71,7 @@ def fit(
     Args:
         model: built, float32 or mixed precision.
         clips: training clips.
-        valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames, and as long as ``clips`` for
-            the loss to be comparable.
+        valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames, and as long as ``clips``.
         run: the run folder.
         steps: optimiser steps in all, those before a resume included.
         learning_rate: Adam's, after the warm-up.
@@ -80,7 +79,8 @@ def fit(
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: ``constant``, or ``cosine`` down to 0 at the last step.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
-        accumulate, ema_decay, jit_compile: as in ``VideoModel.compile``.
+        accumulate, ema_decay, jit_compile: as in ``VideoModel.compile``; validation is of the weights themselves, not
+            of their averages.
         seed: of the training noise.
         log_every: steps between lines of the log.
         valid_every: steps between validations; also after the last step.
@@ -106,10 +106,15 @@ def fit(
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"train.{name} must be at least 1, received {count}")
-    if valid_clips.shape[0] < valid_context + valid_horizon:
+    if valid_clips.shape[0] < max(valid_context + valid_horizon, clips.shape[0]):
         raise InputError(
             f"validation clips have {valid_clips.shape[0]} frames, but train.valid_context + train.valid_horizon is "
-            f"{valid_context + valid_horizon}; lower one of them"
+            f"{valid_context + valid_horizon} and training clips have {clips.shape[0]}; lower one of them"
+        )
+    if not epsilon > 0 or not checkpoint_minutes > 0 or (keep_every is not None and keep_every < 1):
+        raise InputError(
+            f"train.epsilon, train.checkpoint_minutes and train.keep_every must be above 0, received {epsilon}, "
+            f"{checkpoint_minutes} and {keep_every}"
         )
     rate = _learning_rate(learning_rate, warmup_steps, schedule, steps)
     optimizer = keras.optimizers.Adam(rate, epsilon=epsilon, name="adam")
@@ -274,7 +279,7 @@ class _Validation:
         self.model, self.clips, self.run = model, clips, run
         self.num_examples = min(num_examples, clips.num_clips)
         self.context, self.horizon, self.noise = context, horizon, noise
-        self.train_frames = min(train_frames, clips.shape[0])
+        self.train_frames = train_frames
         self._terms = tf.function(model.loss_terms, reduce_retracing=True, autograph=False)
 
     def __call__(self, step: int, log: _Log) -> tuple[dict[str, float], float]:

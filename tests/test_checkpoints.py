@@ -70,6 +70,12 @@ def test_keeps_last_every_and_best(tmp_path):
     assert load(tmp_path, 10)[0] == 10
 
 
+def test_keeps_as_many_as_asked(tmp_path):
+    for step in range(1, 13):
+        save(tmp_path, step, ARRAYS, keep_last=5)
+        assert kept(tmp_path) == list(range(max(1, step - 4), step + 1))
+
+
 def test_best_is_replaced_by_a_better_one(tmp_path):
     for step, score in enumerate([3.0, 2.0, 4.0, -1.0, 5.0, 6.0], start=1):
         save(tmp_path, step, ARRAYS, score=score, keep_last=1)

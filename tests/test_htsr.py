@@ -203,7 +203,12 @@ def test_clip_norm_and_moving_average():
         ({"imagine_from": 6}, "multiple of 4, received 6"),
         ({"decoded_frames": 0}, "decoded_frames must be at least 1, received 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
+        ({"channels_mult": 0.04, "frame_shape": (128, 128, 1)}, "channels_mult must be at least 1/16"),
+        ({"channels_mult": float("nan")}, "channels_mult must be at least 1/32, received nan"),
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
+        ({"dtype": "bfloat16"}, "dtype must be float32 or mixed_bfloat16, received 'bfloat16'"),
+        ({"dense_units": 0}, "dense_units must be at least 1, received 0"),
+        ({"dense_layers": -1}, "dense_layers, min_stddev and free_nats must be at least 0, received -1"),
     ],
 )
 def test_refused_arguments(arguments, message):

@@ -161,12 +161,12 @@ def test_horizon_of_one_frame_is_visible(tmp_path, figures):
 
 def test_training_curves(tmp_path, figures):
     records = [{"step": step, "loss": 100.0 - step, "kl_0": 1, "kl_1": 2, "time": "10:00"} for step in range(1000)]
-    records += [{"step": 500, "valid_loss": 40.0, "kl_0": float("inf")}]
+    records += [{"step": 500, "valid/loss": 40.0, "kl_0": float("inf")}]
     plots.save_training_curves(tmp_path / "training.png", records, "mmnist")
     panels = {panel.get_title("left"): panel for panel in figures[0].axes}
     assert list(panels) == ["loss", "kl"]
     loss, valid = panels["loss"].lines
     assert len(loss.get_xdata()) == 400
     np.testing.assert_allclose(loss.get_ydata(), 100 - loss.get_xdata())
-    assert (valid.get_label(), list(valid.get_xdata()), list(valid.get_ydata())) == ("valid_loss", [500], [40])
+    assert (valid.get_label(), list(valid.get_xdata()), list(valid.get_ydata())) == ("valid/loss", [500], [40])
     assert [line.get_label() for line in panels["kl"].lines] == ["kl_0", "kl_1"]

@@ -190,6 +190,10 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--datadir", "nowhere", "--set", "data.source=archive", "--set", "data.num_digits=2"], "nowhere"),
         (["--set", "data.source=archive"], "num_digits=1 has no effect on source=archive"),
         (["--set", "model.imagine_from=6", "--name", "other"], "imagine_from is 6, but clips have 6 frames"),
+        (["--set", "train.seed=-1", "--name", "other"], "train.seed must lie in 0..2147483647, received -1"),
+        (["--set", "train.clip_norm=0.0", "--name", "other"], "clip_norm must be above 0"),
+        (["--set", "train.keep_every=0", "--name", "other"], "train.keep_every must be above 0"),
+        (["--set", "model.name=[htsr]"], "model.name must be one of htsr"),
         (["--name", "../x"], "run name must be a relative path"),
     ],
 )

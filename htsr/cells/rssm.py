@@ -61,7 +61,8 @@ class RSSMCell(keras.layers.Layer):
     - ``residual_scaled``: mean ``mu_p + delta``, stddev ``s_p * exp(sigma)``: sharper where the frame says more;
     - ``independent`` (Clockwork VAE): mean ``delta``, stddev ``softplus(sigma) + s_min``.
 
-    What depends on the level above or on the frame alone is computed for all ticks at once, by ``project``, before
+    What depends on the level above or on the frame alone is computed for all ticks at once, by ``project_top_down``
+    and ``project_embed``, before
     the recurrence. The cell always computes in float32, which is faster than bfloat16 for its small products.
 
     Args:

@@ -41,7 +41,7 @@ def moving_mnist(
     """Clips of moving digits, windows of (seq_len, image_size, image_size, 1).
 
     Args:
-        split: "train", "valid" or "test"; no two share a digit image.
+        split: "train", "valid" or "test"; of generated clips, no two splits share a digit image.
         batch_size: clips per batch.
         seq_len: frames per clip.
         seed: of the training order, and of drawn clips (in every split).

@@ -4,6 +4,8 @@ Convolutions of 4x4 stride 2 down to 2x2 and transposed ones back up (Ha & Schmi
 squeeze-and-excite residual cell at full width after the first convolution and before the last one in HTSR.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -149,7 +151,7 @@ def _filters(image_size: int, channels_mult: float) -> list[int]:
         raise InputError(
             f"frames must be 64x64 or 128x128 pixels, received {image_size}; resize them or set data.image_size"
         )
-    filters = [int(n * channels_mult) for n in (32, 64, 128, 256, 512)[: 4 if image_size == 64 else 5]]
-    if filters[0] < 1:
-        raise InputError(f"channels_mult must be at least 1/32, received {channels_mult}")
-    return filters
+    narrowest = 32 if image_size == 64 else 16
+    if not (math.isfinite(channels_mult) and narrowest * channels_mult >= 1):
+        raise InputError(f"channels_mult must be at least 1/{narrowest}, received {channels_mult}")
+    return [int(n * channels_mult) for n in (32, 64, 128, 256, 512)[: 4 if image_size == 64 else 5]]

@@ -59,14 +59,16 @@ class VideoModel(keras.Model):
             optimizer: a Keras optimizer.
             clip_norm: the gradient's global norm is scaled down to this.
             accumulate: parts a batch is cut into and taken through one after the other, to save memory; the step
-                taken is that of the whole batch, apart from terms that are not linear in the batch (``kl_balance``,
-                ``free_nats``) and the order of summation.
+                taken is that of the whole batch, apart from its noise, terms that are not linear in the batch
+                (``kl_balance``, ``free_nats``) and the order of summation.
             ema_decay: keep exponential moving averages of the weights in ``ema_variables``, apart from the weights.
             seed: of the noise; a step's noise is a function of (seed, step).
             jit_compile: compile the step with XLA; never chosen automatically (on a CPU, convolution gradients inside
                 a loop become some 30 times slower).
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile)
+        if clip_norm is not None and not clip_norm > 0:
+            raise InputError(f"clip_norm must be above 0, or null for none, received {clip_norm}")
         if accumulate < 1:
             raise InputError(f"accumulate must be at least 1, received {accumulate}")
         if ema_decay is not None and not 0 <= ema_decay < 1:

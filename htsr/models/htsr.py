@@ -64,10 +64,10 @@ class HTSR(VideoModel):
             ``(1 - p) KL(sg(q) || p) + max(1 nat, p KL(q || sg(p)))``; None trains both with the plain KL.
             Deviation: in the published code the second part has no gradient at all.
         imagine_from: None trains as published, on posteriors of the whole clip. A number n uses posteriors in the
-            first n frames only and adds the term ``nll_imagined``: prior means are rolled out from there to the end
-            of the clip, as they are when the model is used, and their likelihood is maximised too, in nats per
-            imagined frame. Means, since samples of what the prior cannot predict yet would teach the decoder to
-            ignore it. A multiple of ``temporal_factor ** (levels - 1)``.
+            first n frames only (the KL is per such frame then) and adds the term ``nll_imagined``: from the posterior's
+            last sample, prior means are rolled out to the end of the clip, as ``noise="mean"`` does in use, and their
+            likelihood is maximised too, in nats per imagined frame. Means, since samples of what the prior cannot
+            predict yet would teach the decoder to ignore it. A multiple of ``temporal_factor ** (levels - 1)``.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -99,6 +99,7 @@ class HTSR(VideoModel):
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
         _check_at_least_one(levels=levels, temporal_factor=temporal_factor, stoch=stoch, deter=deter, units=units)
+        _check_at_least_one(dense_units=dense_units)
         if frame_shape[0] != frame_shape[1]:
             raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
@@ -106,6 +107,13 @@ class HTSR(VideoModel):
         self.beta = _per_level(beta, levels)
         self.dense_residual = dense_residual
         self.imagine_from, self.decoded_frames = imagine_from, decoded_frames
+        if dtype not in ("float32", "mixed_bfloat16"):
+            raise InputError(f"dtype must be float32 or mixed_bfloat16, received {dtype!r}")
+        if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
+            raise InputError(
+                f"dense_layers, min_stddev and free_nats must be at least 0, received {dense_layers}, {min_stddev} "
+                f"and {free_nats}"
+            )
         if not frame_stddev > 0:
             raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
         slowest = temporal_factor ** (levels - 1)
