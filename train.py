@@ -49,6 +49,8 @@ def train(config: dict, run) -> int:
     )
     data, settings = config["data"], config["train"]
     config["data"] = _checked("data", data, DATASETS, reserved=("split",))
+    if not 0 <= settings["seed"] < 2**31:
+        raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
     with checkpoints.RunLock(run):
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
@@ -77,8 +79,6 @@ def train(config: dict, run) -> int:
                 "No GPU found: training on the CPU. configs/mmnist_laptop.yml is tuned for that (about 15 minutes).",
                 file=sys.stderr,
             )
-        if not 0 <= settings["seed"] < 2**31:
-            raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
         keras.utils.set_random_seed(settings["seed"])
         tf.config.experimental.enable_op_determinism()
         result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)

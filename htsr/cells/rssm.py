@@ -62,8 +62,8 @@ class RSSMCell(keras.layers.Layer):
     - ``independent`` (Clockwork VAE): mean ``delta``, stddev ``softplus(sigma) + s_min``.
 
     What depends on the level above or on the frame alone is computed for all ticks at once, by ``project_top_down``
-    and ``project_embed``, before
-    the recurrence. The cell always computes in float32, which is faster than bfloat16 for its small products.
+    and ``project_embed``, before the recurrence. The cell always computes in float32, which is faster than bfloat16
+    for its small products.
 
     Args:
         stoch, deter, units: sizes of the sample, of the GRU state and of the hidden layers.

@@ -98,8 +98,9 @@ class HTSR(VideoModel):
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
-        _check_at_least_one(levels=levels, temporal_factor=temporal_factor, stoch=stoch, deter=deter, units=units)
-        _check_at_least_one(dense_units=dense_units)
+        _check_at_least_one(
+            levels=levels, temporal_factor=temporal_factor, stoch=stoch, deter=deter, units=units, dense_units=dense_units
+        )
         if frame_shape[0] != frame_shape[1]:
             raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
@@ -166,11 +167,9 @@ class HTSR(VideoModel):
         steps = self.observe(self.encode(observed), seeds, tf.constant(True))
         parts = {"nll": self._few(observed, steps[0].states.output, noise_lib.fold(seeds, self.levels))}
         if self.imagine_from is not None:
-            last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
-            state = RolloutState(last, tf.constant(num_frames), seeds, tf.constant(False))
-            imagined = tf.ensure_shape(
-                self._imagine(state, tf.constant(unseen.shape[1]))[1], [None, unseen.shape[1], None]
-            )
+            state = RolloutState(_last_states(steps), tf.constant(num_frames), seeds, tf.constant(False))
+            length = unseen.shape[1]
+            imagined = tf.ensure_shape(self._imagine(state, tf.constant(length))[1], [None, length, None])
             parts["nll_imagined"] = self._few(unseen, imagined, noise_lib.fold(seeds, self.levels + 1))
         truth, outputs = (tf.concat(part, 1) for part in zip(*parts.values(), strict=True))
         nll = gaussian_nll(truth, self.decode(outputs), self.frame_stddev)
@@ -270,8 +269,7 @@ class HTSR(VideoModel):
         num_frames = tf.shape(context)[1]
         embeds = [tf.tile(embed, [num_samples, 1, 1]) for embed in self.encode(context)]
         steps = self.observe(embeds, seeds, stochastic, num_frames)
-        last = tuple(tf.nest.map_structure(lambda s: s[:, -1], step.states) for step in steps)
-        return RolloutState(last, num_frames, seeds, stochastic)
+        return RolloutState(_last_states(steps), num_frames, seeds, stochastic)
 
     def advance(self, state, length):
         state, outputs = self._imagine(state, length)
@@ -333,6 +331,10 @@ class HTSR(VideoModel):
         seeds = noise_lib.fold(seeds, level)
         drawn = noise_lib.normal(seeds, tf.zeros_like(seeds), ticks, self.stoch)
         return _swap(drawn) * tf.cast(stochastic, tf.float32)
+
+
+def _last_states(steps: list[Level]) -> tuple[State, ...]:
+    return tuple(State(*(x[:, -1] for x in step.states)) for step in steps)
 
 
 def _clip_kl(q: Normal, p: Normal) -> tf.Tensor:
