@@ -98,9 +98,8 @@ class HTSR(VideoModel):
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
-        _check_at_least_one(
-            levels=levels, temporal_factor=temporal_factor, stoch=stoch, deter=deter, units=units, dense_units=dense_units
-        )
+        _check_at_least_one(levels=levels, temporal_factor=temporal_factor)
+        _check_at_least_one(stoch=stoch, deter=deter, units=units, dense_units=dense_units)
         if frame_shape[0] != frame_shape[1]:
             raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
