@@ -1,4 +1,4 @@
-"""Normal noise as a pure function of (seed, stream, row, step).
+"""Noise as a pure function of (seed, stream, row, step).
 
 A counter-based generator, Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), turned into normals by Box-Muller. It is built from integer operations alone, so that the bits are
@@ -52,12 +52,19 @@ def normal(seed, rows, steps, units: int) -> tf.Tensor:
     pairs = (units + 1) // 2
     counter = tf.reshape(tf.cast(steps, tf.int32) * pairs, [1, -1, 1]) + tf.range(pairs)
     bits = threefry((seed, 0x68747372), (tf.reshape(tf.cast(rows, tf.int32), [-1, 1, 1]), counter))
-    # 23 bits and a half: never 0, so the logarithm is finite.
-    u0, u1 = (
-        (tf.cast(tf.bitwise.right_shift(b, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-23 for b in bits
-    )
+    u0, u1 = map(_fraction, bits)
     radius, angle = tf.sqrt(-2.0 * tf.math.log(u0)), 2.0 * math.pi * u1
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], -1)[..., :units]
+
+
+def uniform(seed) -> tf.Tensor:
+    """One number in (0, 1) for every int32 ``seed``: float32 of its shape."""
+    return _fraction(threefry((seed, 0), (0, 0))[0])
+
+
+def _fraction(bits: tf.Tensor) -> tf.Tensor:
+    """23 bits and a half: never 0, so the logarithm is finite."""
+    return (tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-23
 
 
 def _uint32(value) -> tf.Tensor:

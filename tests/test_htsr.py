@@ -140,8 +140,9 @@ def test_imagined_likelihood_is_that_of_the_rollout():
     terms = model.loss_terms(tf.constant(x), 3)
     assert set(terms) == {"nll", "nll_imagined", "kl_0", "kl_1", "kl_2"}
     error = (model.rollout(x[:, :4], 5, noise="mean")[0] - x[:, 4:]) ** 2
-    nll = (error / (2 * 0.25) + np.log(0.5) + 0.5 * np.log(2 * np.pi)).sum((2, 3, 4)).mean(1)
-    np.testing.assert_allclose(terms["nll_imagined"], nll, rtol=1e-5)
+    nll = (error / (2 * 0.25) + np.log(0.5) + 0.5 * np.log(2 * np.pi)).sum((2, 3, 4))
+    near_first = np.average(nll, 1, [1, 2**-0.5, 3**-0.5, 4**-0.5, 5**-0.5])
+    np.testing.assert_allclose(terms["nll_imagined"], near_first, rtol=1e-5)
     published = tiny(frame_stddev=0.5).loss_terms(tf.constant(x), 3)
     assert set(published) == {"nll", "kl_0", "kl_1", "kl_2"}
     with pytest.raises(InputError, match="imagine_from is 4, but clips have 4 frames"):

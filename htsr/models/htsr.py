@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from htsr import noise as noise_lib
@@ -67,7 +68,8 @@ class HTSR(VideoModel):
             first n frames only (the KL is per such frame then) and adds the term ``nll_imagined``: from the posterior's
             last sample, prior means are rolled out to the end of the clip, as ``noise="mean"`` does in use, and their
             likelihood is maximised too, in nats per imagined frame. Means, since samples of what the prior cannot
-            predict yet would teach the decoder to ignore it. A multiple of ``temporal_factor ** (levels - 1)``.
+            predict yet would teach the decoder to ignore it. The k-th imagined frame has a weight of 1 / sqrt(k) in
+            the mean: what is wrong early stays wrong. A multiple of ``temporal_factor ** (levels - 1)``.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -164,16 +166,18 @@ class HTSR(VideoModel):
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
         seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
         steps = self.observe(self.encode(observed), seeds, tf.constant(True))
-        parts = {"nll": self._few(observed, steps[0].states.output, noise_lib.fold(seeds, self.levels))}
+        parts = [("nll", observed, steps[0].states.output, np.ones(num_frames))]
         if self.imagine_from is not None:
             state = RolloutState(_last_states(steps), tf.constant(num_frames), seeds, tf.constant(False))
             length = unseen.shape[1]
             imagined = tf.ensure_shape(self._imagine(state, tf.constant(length))[1], [None, length, None])
-            parts["nll_imagined"] = self._few(unseen, imagined, noise_lib.fold(seeds, self.levels + 1))
-        truth, outputs = (tf.concat(part, 1) for part in zip(*parts.values(), strict=True))
+            parts.append(("nll_imagined", unseen, imagined, np.arange(1, length + 1) ** -0.5))
+        start = noise_lib.uniform(noise_lib.fold(seeds, self.levels))
+        names, *parts = zip(*((name, *self._few(*part, start)) for name, *part in parts), strict=True)
+        truth, outputs = (tf.concat(part, 1) for part in parts[:2])
         nll = gaussian_nll(truth, self.decode(outputs), self.frame_stddev)
-        nll = tf.split(nll, [part[0].shape[1] for part in parts.values()], 1)
-        terms = {name: tf.reduce_mean(part, 1) for name, part in zip(parts, nll, strict=True)}
+        nll = tf.split(nll, [len(weights) for weights in parts[2]], 1)
+        terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, parts[2], strict=True)}
         for level, (p, q, _) in enumerate(steps):
             if self.kl_balance is None:
                 terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames
@@ -182,14 +186,18 @@ class HTSR(VideoModel):
                 terms[f"kl_posterior_{level}"] = _clip_kl(q, _stopped(p)) / num_frames
         return terms
 
-    def _few(self, clip, outputs, seeds):
-        """The frames whose likelihood is computed, with the outputs they are decoded from: all, or some at random."""
-        num_frames = clip.shape[1]
-        if self.decoded_frames is None or self.decoded_frames >= num_frames:
-            return clip, outputs
-        keys = noise_lib.normal(seeds, tf.zeros_like(seeds), tf.range(num_frames), 1)
-        chosen = tf.argsort(keys[..., 0])[:, : self.decoded_frames]
-        return tuple(tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
+    def _few(self, clip, outputs, weights, start):
+        """The frames whose likelihood is computed, the outputs they are decoded from, and the weight of each in the
+        mean: all, or as many by systematic sampling, evenly spaced in cumulative weight from ``start`` (clip,)."""
+        num_frames, count = clip.shape[1], self.decoded_frames
+        weights = (weights / weights.sum()).astype(np.float32)
+        if count is None or count >= num_frames:
+            return clip, outputs, weights
+        points = (start[:, None] + tf.range(count, dtype=tf.float32)) / count
+        chosen = tf.searchsorted(np.cumsum(weights)[:-1], tf.reshape(points, [-1]), "right")
+        chosen = tf.reshape(chosen, [-1, count])
+        few = (tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
+        return (*few, np.full(count, 1 / count, np.float32))
 
     def _observed(self, num_frames: int) -> int:
         """How many frames of a training clip have posteriors."""
