@@ -121,6 +121,7 @@ def evaluate(
         "best_rule": "per clip, the sample with the best PSNR averaged over the horizon supplies every metric",
         "interval": "95 % percentile bootstrap over clips, 1000 resamples",
         "lpips": "AlexNet-lin v0.1" if lpips else "skipped: lpips=false",
+        "units": getattr(clips.source, "units", None),
         "exact_frames": {name: int((curves.array(name, "mse") == 0).sum()) for name in curves.series},
         **(provenance or {}),
         "environment": environment.describe(),
@@ -150,6 +151,10 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         columns |= {name: (curves[name][metric], differences[name][metric]) for name in BASELINES}
         direction = "higher" if metric in _HIGHER_IS_BETTER else "lower"
         lines += ["", f"{metric} ({direction} is better)", *_block(metric, columns, leads)]
+    if report["units"]:
+        low, high = report["units"]
+        columns = {name: (_root(columns["mse"], high - low), None) for name, columns in curves.items()}
+        lines += ["", f"rmse in the data's units, {low:g} to {high:g}", *_block("rmse", columns, leads)]
     columns = {f"minus {name}": (differences[name]["psnr"], None) for name in BASELINES}
     lines += ["", "psnr, model minus baseline on the same clips", *_block("psnr", columns, leads)]
     lines += [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
@@ -183,10 +188,10 @@ def _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size
             f"the model predicts frames of {tuple(model.frame_shape)}, but the clips have {tuple(shape)}; "
             "evaluate on the data it was trained for"
         )
-    if lpips and min(shape[:2]) < MIN_SIZE:
+    if lpips and (min(shape[:2]) < MIN_SIZE or shape[2] not in (1, 3)):
         raise InputError(
-            f"LPIPS needs frames of at least {MIN_SIZE}x{MIN_SIZE} pixels, received {shape[0]}x{shape[1]}; "
-            "set eval.lpips=false"
+            f"LPIPS needs frames of at least {MIN_SIZE}x{MIN_SIZE} pixels with 1 or 3 channels, received "
+            f"{'x'.join(map(str, shape))}; set eval.lpips=false"
         )
 
 
@@ -289,6 +294,14 @@ def _block(metric: str, columns: Mapping[str, Any], leads: list[int]) -> list[st
     rows.append(["mean", *(_cell(metric, *_at("horizon_mean", *column)) for column in columns.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _root(curve: Mapping[str, Any], scale: float) -> dict[str, Any]:
+    """A curve of mean squared errors in [0, 1] as one of root mean squared errors in units ``scale`` times as small."""
+    return {
+        name: _root(value, scale) if isinstance(value, Mapping) else scale * np.sqrt(value)
+        for name, value in curve.items()
+    }
 
 
 def _at(where, *curves) -> list[dict[str, float] | None]:

@@ -44,7 +44,8 @@ def rollout_image(rows: Rows, context: int, every: int | None = None) -> np.ndar
     """Draw clips below each other, a column a time step.
 
     Args:
-        rows: label → uint8 ``(time, height, width, channel)``, all of one shape, 1 or 3 channels.
+        rows: label → uint8 ``(time, height, width, channel)``, all of one shape; the channels of frames that are
+            neither grey nor colour stand side by side.
         context: how many of the first frames were observed.
         every: show every n-th frame, counted from the first predicted one; by default all, or so few that the picture
             stays readable: at most 25 columns and about 2000 pixels.
@@ -86,7 +87,7 @@ def save_gif(path: str | Path, rows: Rows, context: int, fps: int = 10) -> None:
 
     Args:
         path: the file, ``.gif``.
-        rows: label → uint8 ``(time, height, width, channel)``, all of one shape, 1 or 3 channels.
+        rows: label → uint8 ``(time, height, width, channel)``, all of one shape, as in ``rollout_image``.
         context: how many of the first frames were observed.
         fps: frames per second, 1 to 50 (what viewers can show).
     """
@@ -163,15 +164,18 @@ def _checked(rows: Rows, context: int) -> list[np.ndarray]:
     if not clips:
         raise InputError("no clips to draw; give at least one row")
     for label, clip in zip(rows, clips, strict=True):
-        good = clip.dtype == np.uint8 and clip.ndim == 4 and clip.shape[-1] in (1, 3) and clip.size
+        good = clip.dtype == np.uint8 and clip.ndim == 4 and clip.size
         if not good or clip.shape != clips[0].shape:
             raise InputError(
-                f"row '{label}': expected uint8 (time, height, width, 1 or 3) of one shape for all rows, "
+                f"row '{label}': expected uint8 (time, height, width, channel) of one shape for all rows, "
                 f"received {clip.dtype} {clip.shape}; multiply by 255, round and clip"
             )
     if not 0 <= context <= len(clips[0]):
         raise InputError(f"context must be 0 to {len(clips[0])} frames, received {context}")
-    return clips
+    time, height, width, channels = clips[0].shape
+    if channels in (1, 3):
+        return clips
+    return [clip.transpose(0, 1, 3, 2).reshape(time, height, channels * width, 1) for clip in clips]
 
 
 def _scale(width: int, wanted: int) -> int:

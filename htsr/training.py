@@ -43,6 +43,7 @@ def fit(
     steps: int,
     learning_rate: float = 1e-4,
     epsilon: float = 1e-4,
+    weight_decay: float = 0.0,
     warmup_steps: int = 0,
     schedule: Literal["constant", "cosine"] = "constant",
     clip_norm: float | None = 10000.0,
@@ -65,17 +66,17 @@ def fit(
 
     Writes into ``run``: ``metrics.jsonl`` (a line every ``log_every`` steps and at every validation),
     ``training.png`` (its curves), ``tensorboard/``, ``samples/`` (rollouts as GIF and strip), ``model/``
-    (checkpoints). SIGTERM and Ctrl-C finish
-    the step, save and stop; a second Ctrl-C stops at once.
+    (checkpoints). SIGTERM and Ctrl-C finish the step, save and stop; a second Ctrl-C stops at once.
 
     Args:
         model: built, float32 or mixed precision.
         clips: training clips.
         valid_clips: held-out clips of at least ``valid_context + valid_horizon`` frames, and as long as ``clips``.
         run: the run folder.
-        steps: optimiser steps in all, those before a resume included.
+        steps: training steps in all, those before a resume included; each is ``model.num_passes`` optimiser steps.
         learning_rate: Adam's, after the warm-up.
         epsilon: Adam's, outside the bias correction.
+        weight_decay: decoupled (AdamW): every weight shrinks by this fraction of the learning rate at each step.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: ``constant``, or ``cosine`` down to 0 at the last step.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
@@ -116,8 +117,10 @@ def fit(
             f"train.epsilon, train.checkpoint_minutes and train.keep_every must be above 0, received {epsilon}, "
             f"{checkpoint_minutes} and {keep_every}"
         )
-    rate = _learning_rate(learning_rate, warmup_steps, schedule, steps)
-    optimizer = keras.optimizers.Adam(rate, epsilon=epsilon, name="adam")
+    if not weight_decay >= 0:
+        raise InputError(f"train.weight_decay must be at least 0, received {weight_decay}")
+    rate = _learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
+    optimizer = keras.optimizers.Adam(rate, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
     model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -335,7 +338,8 @@ def _ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
     return {f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.ema_variables, strict=True)}
 
 
-def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int) -> Any:
+def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, num_passes: int) -> Any:
+    """A number, or a schedule over optimiser steps, of which a training step is ``num_passes``."""
     if not peak > 0:
         raise InputError(f"train.learning_rate must be above 0, received {peak}")
     if not 0 <= warmup_steps < steps:
@@ -344,11 +348,10 @@ def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int) ->
         return peak
     # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.
     alpha = 1.0 if schedule == "constant" else 0.0
-    if warmup_steps:
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup_steps, alpha=alpha, warmup_target=peak, warmup_steps=warmup_steps
-        )
-    return keras.optimizers.schedules.CosineDecay(peak, steps, alpha=alpha)
+    warmup, decay = warmup_steps * num_passes, (steps - warmup_steps) * num_passes
+    if warmup:
+        return keras.optimizers.schedules.CosineDecay(0.0, decay, alpha=alpha, warmup_target=peak, warmup_steps=warmup)
+    return keras.optimizers.schedules.CosineDecay(peak, decay, alpha=alpha)
 
 
 def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:

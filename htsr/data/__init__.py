@@ -2,8 +2,9 @@
 
 from htsr.data.clips import Clips, require_choice
 from htsr.data.moving_mnist import moving_mnist
+from htsr.data.taxibj import taxibj
 
-DATASETS = {"moving_mnist": moving_mnist}
+DATASETS = {"moving_mnist": moving_mnist, "taxibj": taxibj}
 
 
 def load_clips(name: str, split: str, *, batch_size: int, seq_len: int, seed: int = 0, **dataset_arguments) -> Clips:

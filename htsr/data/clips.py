@@ -1,4 +1,4 @@
-"""Clips: windows of a dataset in a reproducible order, as uint8 windows or as float32 batches in [0, 1].
+"""Clips: windows of a dataset in a reproducible order, as the source has them or as float32 batches in [0, 1].
 
 A dataset is a ``WindowSource``: it says how many windows it has and gives any one of them. The rest is here, once for
 all datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
@@ -20,7 +20,10 @@ SPLITS = ("train", "valid", "test")
 
 
 class WindowSource(Protocol):
-    """What a dataset provides: ``num_clips`` windows, each uint8 of ``shape`` = (time, height, width, channel)."""
+    """What a dataset provides: ``num_clips`` windows, each of ``shape`` = (time, height, width, channel).
+
+    Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead.
+    """
 
     shape: tuple[int, int, int, int]
     num_clips: int
@@ -68,13 +71,13 @@ class Clips:
         return self.num_clips // self.batch_size
 
     def window(self, index: int, epoch: int = 0) -> np.ndarray:
-        """One window, uint8 (time, height, width, channel)."""
+        """One window as the source has it, uint8 or float32 (time, height, width, channel)."""
         if not 0 <= index < self.num_clips:
             raise InputError(f"clip {index} does not exist: there are {self.num_clips}, counted from 0")
         return self.source.window(int(index), int(epoch))
 
     def batch(self, step: int) -> np.ndarray:
-        """The training batch of one step, uint8 (batch, time, height, width, channel), from (seed, step) alone."""
+        """The training batch of one step, windows stacked to (batch, time, …), from (seed, step) alone."""
         require_int("step", step, least=0)
         epoch, position = divmod(int(step), self.steps_per_epoch)
         order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_clips)
@@ -135,4 +138,4 @@ def require_choice(what: str, value: str, known: Collection[str]) -> None:
 
 
 def _as_floats(windows: np.ndarray) -> np.ndarray:
-    return windows / np.float32(255)
+    return windows / np.float32(255) if windows.dtype == np.uint8 else windows

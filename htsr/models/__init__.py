@@ -5,8 +5,9 @@ import difflib
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.models.htsr import HTSR
+from htsr.models.recurrent import RecurrentPredictor
 
-MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR}
+MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor}
 
 
 def build_model(name: str, **arguments) -> VideoModel:

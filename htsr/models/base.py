@@ -16,29 +16,34 @@ class VideoModel(keras.Model):
     """A predictor of video: a loss on clips for training, open-loop rollouts from a context for everything else.
 
     A model implements ``loss_terms``, ``start`` and ``advance`` (and ``total_loss`` where terms are not simply
-    summed); training and rollouts are written once, here.
+    summed, ``training_passes`` where a batch is trained on more than once); training and rollouts are written once,
+    here.
 
     Args:
         frame_shape: height, width and channels of a frame.
+
+    Attributes:
+        num_passes: how many ``training_passes`` there are: optimiser steps in a training step.
     """
+
+    num_passes = 1
 
     def __init__(self, frame_shape: tuple[int, int, int], **kwargs):
         super().__init__(**kwargs)
         self.frame_shape = tuple(frame_shape)
-        if len(self.frame_shape) != 3 or self.frame_shape[-1] not in (1, 3):
-            raise InputError(
-                f"frame_shape must be (height, width, channels) with 1 or 3 channels, received {tuple(frame_shape)}"
-            )
+        if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
+            raise InputError(f"frame_shape must be (height, width, channels), received {tuple(frame_shape)}")
         self._start_graph = tf.function(self._tiled_start, reduce_retracing=True)
         self._advance_graph = tf.function(self.advance, reduce_retracing=True)
 
     @abstractmethod
-    def loss_terms(self, clip: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    def loss_terms(self, clip: tf.Tensor, seed: tf.Tensor, step: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """The raw terms of the loss.
 
         Args:
             clip: float32 ``(batch, time, height, width, channel)`` in [0, 1].
             seed: int32 scalar, another one at every training step.
+            step: int32 scalar, the training steps done before this one; None outside of training.
 
         Returns:
             Named float32 ``(batch,)`` tensors; their unit is stated by the model.
@@ -77,42 +82,52 @@ class VideoModel(keras.Model):
         optimizer.build(self.trainable_variables)
         self.ema_variables = [] if ema_decay is None else [tf.Variable(v.value) for v in self.trainable_variables]
 
+    def training_passes(self, clip: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The batches that a training step makes of one, each good for one optimiser step, in order."""
+        return (clip,)
+
     def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One optimiser step on a batch of clips: the loss, its terms and the gradient's norm, of this step alone."""
-        step = tf.cast(self.optimizer.iterations, tf.int32)
-        seed = noise_lib.fold(self._noise_seed, step)
-        loss, terms, grads = self._accumulated_gradients(clip, seed)
+        """One training step on a batch of clips: the loss, its terms and the gradient's norm, of this step alone, the
+        mean over its passes."""
+        step = tf.cast(self.optimizer.iterations, tf.int32) // self.num_passes
+        logs = [self._optimizer_step(part, step) for part in self.training_passes(clip)]
+        return {name: tf.add_n([log[name] for log in logs]) / len(logs) for name in logs[0]}
+
+    def _optimizer_step(self, clip: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        loss, terms, grads = self._accumulated_gradients(clip, noise_lib.fold(self._noise_seed, step), step)
         norm = tf.linalg.global_norm(grads)
         if self._clip_norm is not None:
             grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
-        self.optimizer.apply(grads, self.trainable_variables)
         # The average follows quickly at first, so that it does not remember the initial weights.
-        decay = tf.minimum(self._ema_decay or 0.0, tf.cast(1 + step, tf.float32) / tf.cast(10 + step, tf.float32))
+        done = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
+        self.optimizer.apply(grads, self.trainable_variables)
         for average, variable in zip(self.ema_variables, self.trainable_variables, strict=False):
             average.assign(decay * average + (1.0 - decay) * variable)
         return {"loss": loss, **terms, "grad_norm": norm}
 
-    def _accumulated_gradients(self, clip, seed):
+    def _accumulated_gradients(self, clip, seed, step):
         """Loss, terms and gradients, averaged over the parts of a batch."""
         parts = self._accumulate
         if parts == 1:
-            return self._gradients(clip, seed)
+            return self._gradients(clip, seed, step)
         if clip.shape[0] is not None and clip.shape[0] % parts:
             raise InputError(
                 f"a batch of {clip.shape[0]} clips cannot be cut into train.accumulate = {parts} equal parts"
             )
         clips = tf.reshape(clip, [parts, -1, *clip.shape[1:]])
-        total = self._gradients(clips[0], noise_lib.fold(seed, 0))
+        total = self._gradients(clips[0], noise_lib.fold(seed, 0), step)
 
         def add(i, total):
-            return i + 1, tf.nest.map_structure(tf.add, total, self._gradients(clips[i], noise_lib.fold(seed, i)))
+            part = self._gradients(clips[i], noise_lib.fold(seed, i), step)
+            return i + 1, tf.nest.map_structure(tf.add, total, part)
 
         _, total = tf.while_loop(lambda i, _: i < parts, add, (tf.constant(1), total), parallel_iterations=1)
         return tf.nest.map_structure(lambda x: x / parts, total)
 
-    def _gradients(self, clip, seed):
+    def _gradients(self, clip, seed, step):
         with tf.GradientTape() as tape:
-            terms = {name: tf.reduce_mean(term) for name, term in self.loss_terms(clip, seed).items()}
+            terms = {name: tf.reduce_mean(term) for name, term in self.loss_terms(clip, seed, step).items()}
             loss = self.total_loss(terms, clip.shape[1])
         variables = [v.value for v in self.trainable_variables]
         return loss, terms, tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -102,6 +102,8 @@ class HTSR(VideoModel):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
         _check_at_least_one(levels=levels, temporal_factor=temporal_factor)
         _check_at_least_one(stoch=stoch, deter=deter, units=units, dense_units=dense_units)
+        if frame_shape[-1] not in (1, 3):
+            raise InputError(f"HTSR needs frames of 1 or 3 channels, received {frame_shape[-1]}")
         if frame_shape[0] != frame_shape[1]:
             raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
@@ -159,7 +161,7 @@ class HTSR(VideoModel):
 
     # ---- training
 
-    def loss_terms(self, clip, seed):
+    def loss_terms(self, clip, seed, step=None):
         """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with
         ``kl_balance`` also ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
         num_frames = self._observed(clip.shape[1])

@@ -1,0 +1,104 @@
+"""The convolutional LSTM."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from htsr.layers.convolution import NormalisedConv, norm
+
+
+class ConvLSTMState(NamedTuple):
+    """What ``ConvLSTMCell`` carries: each ``(batch, rows, columns, filters)``."""
+
+    hidden: tf.Tensor
+    cell: tf.Tensor
+
+
+@keras.saving.register_keras_serializable("htsr")
+class ConvLSTMCell(keras.layers.Layer):
+    r"""One step of a convolutional LSTM without peepholes (Shi et al., arXiv 1506.04214, Eq. 3).
+
+    .. math::
+        [i, f, g, o] = W_x \star x + W_h \star h, \qquad
+        c' = \sigma(f + b) \circ c + \sigma(i) \circ \tanh(g), \qquad h' = \sigma(o) \circ \tanh(c')
+
+    With the defaults the ConvLSTM of OpenSTL, and ``keras.layers.ConvLSTM2D`` with ``recurrent_activation="sigmoid"``
+    and ``unit_forget_bias=False``. With ``layer_norm``, each convolution is normalised; with ``cell_norm`` the new cell
+    state is too, as in CMS-LSTM.
+
+    Args:
+        filters: channels of the states.
+        kernel_size: of both convolutions, odd.
+        forget_bias: b above: 1 in CMS-LSTM, 0 in OpenSTL (which stores a 1 and never adds it).
+        layer_norm: normalise the convolutions.
+        cell_norm: normalise the new cell state.
+        use_bias: whether the gates have a bias.
+
+    Call arguments:
+        inputs: ``(batch, rows, columns, channels)``.
+        states: ``ConvLSTMState``.
+
+    Returns:
+        The output, which is the new hidden state, and the new ``ConvLSTMState``.
+
+    Example:
+        >>> import numpy as np
+        >>> cell, x = ConvLSTMCell(16, 3), np.ones([2, 8, 6, 4], "float32")
+        >>> output, states = cell(x, cell.initial_state(x))
+        >>> output.shape, states.cell.shape
+        (TensorShape([2, 8, 6, 16]), TensorShape([2, 8, 6, 16]))
+    """
+
+    state_type = ConvLSTMState
+    zigzag = False
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 5,
+        forget_bias: float = 0.0,
+        layer_norm: bool = False,
+        cell_norm: bool = False,
+        use_bias: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.forget_bias = filters, kernel_size, forget_bias
+        self.layer_norm, self.cell_norm, self.use_bias = layer_norm, cell_norm, use_bias
+        policy = self.dtype_policy
+        self.inputs_conv = NormalisedConv(
+            4 * filters, kernel_size, layer_norm, use_bias, name="inputs_conv", dtype=policy
+        )
+        self.hidden_conv = NormalisedConv(4 * filters, kernel_size, layer_norm, name="hidden_conv", dtype=policy)
+        self.norm = norm("norm", policy) if cell_norm else None
+
+    def build(self, inputs_shape):
+        state = (*inputs_shape[:-1], self.filters)
+        self.inputs_conv.build(inputs_shape)
+        self.hidden_conv.build(state)
+        if self.norm is not None:
+            self.norm.build(state)
+
+    def initial_state(self, inputs) -> ConvLSTMState:
+        """Zeros for inputs of this shape."""
+        zeros = zero_map(inputs, self.filters)
+        return ConvLSTMState(zeros, zeros)
+
+    def call(self, inputs, states):
+        states = ConvLSTMState(*states)  # a saved Keras model hands in a list
+        i, f, g, o = tf.split(self.inputs_conv(inputs) + self.hidden_conv(states.hidden), 4, -1)
+        cell = tf.sigmoid(f + self.forget_bias) * states.cell + tf.sigmoid(i) * tf.tanh(g)
+        if self.norm is not None:
+            cell = self.norm(cell)
+        hidden = tf.sigmoid(o) * tf.tanh(cell)
+        return hidden, ConvLSTMState(hidden, cell)
+
+    def get_config(self):
+        names = ("filters", "kernel_size", "forget_bias", "layer_norm", "cell_norm", "use_bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def zero_map(inputs, filters: int):
+    """Zeros of the batch, rows and columns of ``inputs``, with ``filters`` channels."""
+    return keras.ops.repeat(keras.ops.zeros_like(inputs[..., :1]), filters, -1)

@@ -1,0 +1,94 @@
+"""Attention over the positions of a map: the product, and the self-attention memory of SA-ConvLSTM."""
+
+import keras
+import tensorflow as tf
+
+from htsr.layers.convolution import NormalisedConv, check_conv, conv
+
+
+def attend(q, k, v):
+    """``softmax(q k^T) v`` over the keys, without scaling: ``(..., tokens, units)`` each, ``(..., tokens, units)``.
+
+    The softmax is computed in float32: logits of unscaled products are large.
+    """
+    weights = tf.nn.softmax(tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32))
+    return tf.matmul(tf.cast(weights, v.dtype), v)
+
+
+@keras.saving.register_keras_serializable("htsr")
+class SelfAttentionMemory(keras.layers.Layer):
+    r"""The self-attention memory (SAM) of SA-ConvLSTM.
+
+    Lin et al., "Self-attention ConvLSTM for spatiotemporal prediction" (AAAI 2020). The hidden state attends to itself
+    and to a memory with one query; the two results update the memory, which gates the new hidden state:
+
+    .. math::
+        Z = W_z [\mathrm{attend}(q_h, k_h, v_h); \mathrm{attend}(q_h, k_m, v_m)], \qquad
+        [i, g, o] = W_{zu} \star Z + W_{hu} \star h
+
+        m' = (1 - \sigma(i)) \circ m + \sigma(i) \circ \tanh(g), \qquad h' = \sigma(o) \circ m'
+
+    The authors published no code; where the paper leaves a choice, it is an argument here.
+
+    Args:
+        key_filters: width of queries and keys; None: that of the hidden state.
+        kernel_size: of the updating convolutions: 1 for dense 1x1 ones, as public re-implementations have them, above
+            that depthwise separable ones, as in the paper.
+        layer_norm: normalise both updating convolutions.
+
+    Call arguments:
+        hidden, memory: ``(batch, rows, columns, filters)``.
+
+    Returns:
+        Both, updated.
+
+    Example:
+        >>> import numpy as np
+        >>> h, m = SelfAttentionMemory(4)(np.ones([2, 8, 6, 16], "float32"), np.ones([2, 8, 6, 16], "float32"))
+        >>> h.shape, m.shape
+        (TensorShape([2, 8, 6, 16]), TensorShape([2, 8, 6, 16]))
+    """
+
+    def __init__(self, key_filters: int | None = None, kernel_size: int = 1, layer_norm: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        check_conv(1 if key_filters is None else key_filters, kernel_size)
+        self.key_filters, self.kernel_size, self.layer_norm = key_filters, kernel_size, layer_norm
+
+    def build(self, hidden_shape):
+        filters, policy = hidden_shape[-1], self.dtype_policy
+        keys = self.key_filters or filters
+        self.sizes = [keys, keys, filters]  # query, key, value
+        self.from_hidden = conv(sum(self.sizes), 1, True, "from_hidden", policy)
+        self.from_memory = conv(sum(self.sizes[1:]), 1, True, "from_memory", policy)
+        self.join = conv(filters, 1, True, "join", policy)
+        self.update_hidden = self._update("update_hidden", hidden_shape, use_bias=False)
+        self.update_attended = self._update("update_attended", hidden_shape, use_bias=not self.layer_norm)
+        for layer in (self.from_hidden, self.from_memory):
+            layer.build(hidden_shape)
+        self.join.build((*hidden_shape[:-1], 2 * filters))
+
+    def _update(self, name, shape, use_bias):
+        filters, policy = 3 * shape[-1], self.dtype_policy
+        layer = NormalisedConv(
+            filters, self.kernel_size, self.layer_norm, use_bias, self.kernel_size > 1, name=name, dtype=policy
+        )
+        layer.build(shape)
+        return layer
+
+    def call(self, hidden, memory):
+        q, k, v = tf.split(_tokens(self.from_hidden(hidden)), self.sizes, -1)
+        k_memory, v_memory = tf.split(_tokens(self.from_memory(memory)), self.sizes[1:], -1)
+        z = tf.concat([attend(q, k, v), attend(q, k_memory, v_memory)], -1)
+        z = self.join(tf.reshape(z, [-1, *hidden.shape[1:3], z.shape[-1]]))
+        i, g, o = tf.split(self.update_hidden(hidden) + self.update_attended(z), 3, -1)
+        i = tf.sigmoid(i)
+        memory = (1.0 - i) * memory + i * tf.tanh(g)
+        return tf.sigmoid(o) * memory, memory
+
+    def get_config(self):
+        config = {"key_filters": self.key_filters, "kernel_size": self.kernel_size, "layer_norm": self.layer_norm}
+        return {**super().get_config(), **config}
+
+
+def _tokens(x):
+    return tf.reshape(x, [-1, x.shape[1] * x.shape[2], x.shape[3]])

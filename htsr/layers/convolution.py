@@ -1,0 +1,87 @@
+"""The convolution of the recurrent cells, with or without a layer normalisation after it."""
+
+import keras
+
+from htsr.errors import InputError
+
+
+@keras.saving.register_keras_serializable("htsr")
+class NormalisedConv(keras.layers.Layer):
+    """A convolution, stride 1, "same" padding, then ``LN`` over rows, columns and channels of a sample together.
+
+    The normalisation has one mean and one variance per sample (epsilon 1e-5) and a weight and a bias for every element,
+    as in PyTorch's ``LayerNorm([C, H, W])``: it ties the layer to one grid size.
+
+    Args:
+        filters: channels out.
+        kernel_size: odd.
+        layer_norm: whether to normalise.
+        use_bias: whether the convolution has a bias of its own.
+        separable: a convolution of each channel, then a 1x1 one.
+
+    Call arguments:
+        x: ``(batch, rows, columns, channels)``.
+
+    Returns:
+        ``(batch, rows, columns, filters)``.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        layer_norm: bool = True,
+        use_bias: bool = False,
+        separable: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_conv(filters, kernel_size)
+        self.separable = separable
+        self.conv = conv(filters, kernel_size, use_bias, "conv", self.dtype_policy, separable)
+        self.norm = norm("norm", self.dtype_policy) if layer_norm else None
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        if self.norm is not None:
+            self.norm.build((*input_shape[:-1], self.conv.filters))
+
+    def call(self, x):
+        x = self.conv(x)
+        return x if self.norm is None else self.norm(x)
+
+    def get_config(self):
+        config = {
+            "filters": self.conv.filters,
+            "kernel_size": self.conv.kernel_size[0],
+            "layer_norm": self.norm is not None,
+            "use_bias": self.conv.use_bias,
+            "separable": self.separable,
+        }
+        return {**super().get_config(), **config}
+
+
+def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separable: bool = False):
+    """A stride 1 convolution with "same" padding and no activation."""
+    common = {"padding": "same", "use_bias": use_bias, "name": name, "dtype": dtype}
+    if separable:
+        start = {"depthwise_initializer": _fan_in_uniform(), "pointwise_initializer": _fan_in_uniform()}
+        return keras.layers.SeparableConv2D(filters, kernel_size, **start, **common)
+    return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=_fan_in_uniform(), **common)
+
+
+def _fan_in_uniform():
+    """Uniform in +-1/sqrt(fan in): PyTorch's default, which the published recurrent models start from."""
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
+def norm(name: str, dtype) -> keras.layers.LayerNormalization:
+    """``LN`` over rows, columns and channels of a sample, with a weight and a bias for every element."""
+    return keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5, name=name, dtype=dtype)
+
+
+def check_conv(filters: int, kernel_size: int) -> None:
+    if filters < 1:
+        raise InputError(f"filters must be at least 1, received {filters}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise InputError(f"kernel_size must be odd and at least 1, received {kernel_size}")
