@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "htsr.plots": [],
     "htsr.layers": ["htsr.layers"],
     "htsr.metrics": ["htsr.metrics"],
-    "htsr.cells": [],
+    "htsr.cells": ["htsr.cells", "htsr.layers"],
     "htsr.data.clips": [],
     "htsr.data": ["htsr.data"],
     "htsr.models.base": ["htsr.noise"],

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.layers.convolution import NormalisedConv, norm
+from htsr.layers.convolution import MapNormalisation, NormalisedConv
 
 
 class ConvLSTMState(NamedTuple):
@@ -71,7 +71,7 @@ class ConvLSTMCell(keras.layers.Layer):
             4 * filters, kernel_size, layer_norm, use_bias, name="inputs_conv", dtype=policy
         )
         self.hidden_conv = NormalisedConv(4 * filters, kernel_size, layer_norm, name="hidden_conv", dtype=policy)
-        self.norm = norm("norm", policy) if cell_norm else None
+        self.norm = MapNormalisation(name="norm", dtype=policy) if cell_norm else None
 
     def build(self, inputs_shape):
         state = (*inputs_shape[:-1], self.filters)

@@ -1,16 +1,52 @@
-"""The convolution of the recurrent cells, with or without a layer normalisation after it."""
+"""The convolution of the recurrent cells, and the layer normalisation that may follow it."""
 
 import keras
+import tensorflow as tf
 
 from htsr.errors import InputError
 
 
 @keras.saving.register_keras_serializable("htsr")
-class NormalisedConv(keras.layers.Layer):
-    """A convolution, stride 1, "same" padding, then ``LN`` over rows, columns and channels of a sample together.
+class MapNormalisation(keras.layers.Layer):
+    """Layer normalisation over rows, columns and channels of a sample together, with a weight and a bias per element.
 
-    The normalisation has one mean and one variance per sample (epsilon 1e-5) and a weight and a bias for every element,
-    as in PyTorch's ``LayerNorm([C, H, W])``: it ties the layer to one grid size.
+    One mean and one variance per sample, epsilon 1e-5, as PyTorch's ``LayerNorm([C, H, W])``; the weights tie it to one
+    grid size. The same as ``keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5)``, but its gradient keeps one
+    map of each step of a recurrence, the normalised one, where Keras's operations keep three.
+
+    Call arguments:
+        x: ``(batch, rows, columns, channels)``.
+
+    Returns:
+        The same shape.
+    """
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(name="gamma", shape=input_shape[1:], initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=input_shape[1:], initializer="zeros")
+
+    def call(self, x):
+        y = _normalised(tf.cast(x, tf.float32)) * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
+        return tf.cast(y, self.compute_dtype)
+
+
+@tf.custom_gradient
+def _normalised(x):
+    """Zero mean and unit variance for every sample, float32."""
+    mean, variance = tf.nn.moments(x, [1, 2, 3], keepdims=True)
+    scale = tf.math.rsqrt(variance + 1e-5)
+    y = (x - mean) * scale
+
+    def gradient(g):
+        share = tf.reduce_mean(g * y, [1, 2, 3], keepdims=True)
+        return scale * (g - tf.reduce_mean(g, [1, 2, 3], keepdims=True) - share * y)
+
+    return y, gradient
+
+
+@keras.saving.register_keras_serializable("htsr")
+class NormalisedConv(keras.layers.Layer):
+    """A convolution, stride 1, "same" padding, then a ``MapNormalisation``.
 
     Args:
         filters: channels out.
@@ -39,7 +75,7 @@ class NormalisedConv(keras.layers.Layer):
         check_conv(filters, kernel_size)
         self.separable = separable
         self.conv = conv(filters, kernel_size, use_bias, "conv", self.dtype_policy, separable)
-        self.norm = norm("norm", self.dtype_policy) if layer_norm else None
+        self.norm = MapNormalisation(name="norm", dtype=self.dtype_policy) if layer_norm else None
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -73,11 +109,6 @@ def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separ
 def _fan_in_uniform():
     """Uniform in +-1/sqrt(fan in): PyTorch's default, which the published recurrent models start from."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-
-
-def norm(name: str, dtype) -> keras.layers.LayerNormalization:
-    """``LN`` over rows, columns and channels of a sample, with a weight and a bias for every element."""
-    return keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5, name=name, dtype=dtype)
 
 
 def check_conv(filters: int, kernel_size: int) -> None:

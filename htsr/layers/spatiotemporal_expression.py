@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.layers.attention import attend
-from htsr.layers.convolution import NormalisedConv, check_conv, conv, norm
+from htsr.layers.convolution import MapNormalisation, NormalisedConv, check_conv, conv
 
 
 @keras.saving.register_keras_serializable("htsr")
@@ -69,7 +69,7 @@ class SpatiotemporalExpression(keras.layers.Layer):
         self.update_attended = NormalisedConv(
             3 * filters, size, self.layer_norm, not self.layer_norm, name="update_attended", dtype=policy
         )
-        self.norm = norm("norm", policy) if self.layer_norm else None
+        self.norm = MapNormalisation(name="norm", dtype=policy) if self.layer_norm else None
         plane = (batch, rows, 2 * columns)
         self.attention.build((*plane, filters))
         self.join_scales.build((*plane, num_scales * filters))
