@@ -6,12 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import train
+from htsr import checkpoints
 from htsr.checkpoints import load_model
-from htsr.config import read_config
+from htsr.config import read_config, save_config
+from htsr.data import load_clips
 from htsr.models import build_model
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +81,28 @@ def test_rows_of_table_3(path):
         assert not hasattr(layer, "se") or getattr(layer.se, "scales", ()) == scales.get((parts or [""])[-1], ())
     assert f"--config {path.relative_to(ROOT)}" in path.read_text()
     assert config["train"]["steps"] == 80000 == 2 * config["model"]["sampling_steps"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("path", TABLE3, ids=name_of)
+def test_rows_of_table_3_learn(path, tmp_path):
+    """At full size: the loss of one batch falls, and what was saved is what a fresh process evaluates."""
+    config = read_config(path)
+    model = build_model(**config["model"])
+    clips = next(load_clips(split="train", **{**config["data"], "batch_size": 2}).examples(2))
+    model.compile(keras.optimizers.Adam(1e-3, weight_decay=0.01))
+    step = tf.function(model.train_step)
+    losses = [float(step(tf.constant(clips))["loss"]) for _ in range(50)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    save_config(config, tmp_path / "config.yml")
+    checkpoints.save(tmp_path / "model", 50, checkpoints.model_arrays(model))
+    command = [sys.executable, ROOT / "eval_with_LPIPS.py", "--logdir", tmp_path, "--num-examples", "2"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    (result,) = (tmp_path / "eval").glob("*/curves.npz")
+    truth = next(load_clips(split="test", **{**config["data"], "batch_size": 2}).examples(2))
+    error = np.square(model.rollout(truth[:, :10], 10)[0].clip(0, 1) - truth[:, 10:]).mean((2, 3, 4))
+    np.testing.assert_allclose(np.load(result)["model/mse"][0], error, rtol=1e-3)
 
 
 def test_readme_commands():
