@@ -54,7 +54,13 @@ def train(config: dict, run) -> int:
     with checkpoints.RunLock(run):
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
-        valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
+        try:
+            valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
+        except InputError as error:
+            raise InputError(
+                f"validation clips of {frames} frames, the most of data.seq_len and train.valid_context + "
+                f"train.valid_horizon: {error}"
+            ) from None
         shape = list(clips.shape[1:])
         if config["model"].setdefault("frame_shape", shape) != shape:
             raise InputError(

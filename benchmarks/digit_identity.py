@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logdir", required=True, help="run folder")
     parser.add_argument("--examples", type=int, default=256, help="clips (default: 256)")
-    parser.add_argument("--context", type=int, default=36, help="context frames (default: 36)")
+    parser.add_argument("--context", type=int, help="context frames (default: the run's eval.context)")
     parser.add_argument("--horizons", type=int, nargs="+", default=[1, 5, 10, 20, 50, 100, 200, 300])
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     args = parser.parse_args()
@@ -55,6 +55,7 @@ def measure_run(args: argparse.Namespace) -> None:
     """Measure a checkpoint of a run, print the table and write it."""
     run = Path(args.logdir)
     config = read_config(run / "config.yml")
+    context = args.context if args.context is not None else config["eval"].get("context", 36)
 
     from htsr import environment
 
@@ -66,9 +67,9 @@ def measure_run(args: argparse.Namespace) -> None:
     found = checkpoints.load(run / "model", which)
     step = found[0] if found else which
     model = checkpoints.load_model(run, step)
-    data = {**config["data"], "seq_len": args.context + max(args.horizons), "batch_size": BATCH}
+    data = {**config["data"], "seq_len": context + max(args.horizons), "batch_size": BATCH}
     clips = load_clips(split="test", **data)
-    check(clips, args.context, args.horizons, args.examples)
+    check(clips, context, args.horizons, args.examples)
     classify, accuracy = train_classifier()
     if accuracy < LEAST_ACCURACY:
         raise InputError(
@@ -77,14 +78,12 @@ def measure_run(args: argparse.Namespace) -> None:
         )
     report = {
         "checkpoint": step,
-        "context": args.context,
+        "context": context,
         "examples": args.examples,
         "digits_per_clip": clips.source.labels(0).size,
         "classifier_accuracy": accuracy,
         "noise": (noise := config["eval"].get("noise", "sample")),
-        **measure(
-            model, clips, classify, args.context, args.horizons, args.examples, config["eval"].get("seed", 0), noise
-        ),
+        **measure(model, clips, classify, context, args.horizons, args.examples, config["eval"].get("seed", 0), noise),
         "environment": environment.describe(),
     }
     print(table(report))

@@ -117,17 +117,20 @@ def evaluate(
         "num_examples": total,
         "num_samples": num_samples,
         "seed": seed,
-        "noise": noise,
+        "noise": noise if model.stochastic else "none: the model is deterministic",
         "best_rule": "per clip, the sample with the best PSNR averaged over the horizon supplies every metric",
         "interval": "95 % percentile bootstrap over clips, 1000 resamples",
         "lpips": "AlexNet-lin v0.1" if lpips else "skipped: lpips=false",
-        "units": getattr(clips.source, "units", None),
         "exact_frames": {name: int((curves.array(name, "mse") == 0).sum()) for name in curves.series},
         **(provenance or {}),
         "environment": environment.describe(),
         "wall_seconds": round(time.monotonic() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
     }
+    units = getattr(clips.source, "units", None)
+    if units:
+        report["units"] = list(units)
+        report["rmse_pooled"] = {name: _root(c["mse"], units[1] - units[0]) for name, c in reduced["curves"].items()}
     print(table(reduced, report))
     curves.save(out, reduced, report)
     _save_plot(out / "curves.png", reduced, report)
@@ -151,10 +154,10 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         columns |= {name: (curves[name][metric], differences[name][metric]) for name in BASELINES}
         direction = "higher" if metric in _HIGHER_IS_BETTER else "lower"
         lines += ["", f"{metric} ({direction} is better)", *_block(metric, columns, leads)]
-    if report["units"]:
+    if "rmse_pooled" in report:
+        columns = {name: (curve, None) for name, curve in report["rmse_pooled"].items()}
         low, high = report["units"]
-        columns = {name: (_root(columns["mse"], high - low), None) for name, columns in curves.items()}
-        lines += ["", f"rmse in the data's units, {low:g} to {high:g}", *_block("rmse", columns, leads)]
+        lines += ["", f"rmse_pooled, in the data's units: 0 is {low:g}, 1 is {high:g}", *_block("rmse", columns, leads)]
     columns = {f"minus {name}": (differences[name]["psnr"], None) for name in BASELINES}
     lines += ["", "psnr, model minus baseline on the same clips", *_block("psnr", columns, leads)]
     lines += [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
@@ -177,6 +180,8 @@ def _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size
         raise InputError(
             f"eval.noise=mean gives one future, but eval.num_samples is {num_samples}; set one or the other"
         )
+    if num_samples > 1 and not model.stochastic:
+        raise InputError(f"this model has one future for a context, but eval.num_samples is {num_samples}; set it to 1")
     frames, *shape = clips.shape
     if frames < context + horizon:
         raise InputError(
@@ -297,7 +302,7 @@ def _block(metric: str, columns: Mapping[str, Any], leads: list[int]) -> list[st
 
 
 def _root(curve: Mapping[str, Any], scale: float) -> dict[str, Any]:
-    """A curve of mean squared errors in [0, 1] as one of root mean squared errors in units ``scale`` times as small."""
+    """A curve of mean squared errors as one of their roots, times ``scale``."""
     return {
         name: _root(value, scale) if isinstance(value, Mapping) else scale * np.sqrt(value)
         for name, value in curve.items()

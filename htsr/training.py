@@ -76,7 +76,8 @@ def fit(
         steps: training steps in all, those before a resume included; each is ``model.num_passes`` optimiser steps.
         learning_rate: Adam's, after the warm-up.
         epsilon: Adam's, outside the bias correction.
-        weight_decay: decoupled (AdamW): every weight shrinks by this fraction of the learning rate at each step.
+        weight_decay: decoupled (AdamW): every weight shrinks by this fraction of the learning rate at each optimiser
+            step.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: ``constant``, or ``cosine`` down to 0 at the last step.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
@@ -363,5 +364,5 @@ def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:
     where = f"{terms[0]} (level {level})" if level.isdecimal() else terms[0]
     raise InputError(
         f"training stopped at step {step}: {where} is {logs[terms[0]]}; earlier checkpoints are intact: lower "
-        "train.learning_rate or train.clip_norm, or raise model.frame_stddev, in a new run"
+        "train.learning_rate or train.clip_norm in a new run"
     )

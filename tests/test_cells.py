@@ -12,8 +12,9 @@ from htsr.cells.st_lstm import STLSTMCell, STLSTMState
 from htsr.errors import InputError
 from htsr.layers.attention import SelfAttentionMemory
 from htsr.layers.context_embedding import ContextEmbedding
-from htsr.layers.convolution import NormalisedConv
+from htsr.layers.convolution import MapNormalisation, NormalisedConv
 from htsr.layers.spatiotemporal_expression import SpatiotemporalExpression
+from htsr.unroll import scan
 
 rng = np.random.default_rng(0)
 ROWS, COLUMNS, CHANNELS, FILTERS = 4, 8, 3, 5
@@ -214,13 +215,13 @@ def test_without_blocks_and_norms_all_are_the_conv_lstm_of_keras():
     bias = rng.normal(size=4 * FILTERS).astype(np.float32)
     theirs.cell.bias.assign(bias)
     ours = ConvLSTMCell(FILTERS, 3, forget_bias=0.0, use_bias=True)
-    cms = CMSLSTMCell(FILTERS, 3, ce=0, se=(), layer_norm=False)
+    cms = CMSLSTMCell(FILTERS, 3, ce=0, se=(), layer_norm=False)  # with a forget bias of 1
     for cell, conv_cell in ((ours, ours), (cms, cms.cell)):
         states = cell.initial_state(frames[:, 0])
         cell(frames[:, 0], states)
         conv_cell.inputs_conv.conv.kernel.assign(theirs.cell.kernel)
         conv_cell.hidden_conv.conv.kernel.assign(theirs.cell.recurrent_kernel)
-    ours.inputs_conv.conv.bias.assign(bias)
+        conv_cell.inputs_conv.conv.bias.assign(bias)
 
     def outputs(cell):
         states, found = cell.initial_state(frames[:, 0]), []
@@ -230,8 +231,7 @@ def test_without_blocks_and_norms_all_are_the_conv_lstm_of_keras():
         return np.stack(found, 1)
 
     close(outputs(ours), theirs(frames))
-    # CMS-LSTM has no gate biases, and a forget bias of 1.
-    theirs.cell.bias.assign(np.repeat(np.float32([0, 1, 0, 0]), FILTERS))
+    theirs.cell.bias.assign(bias + np.repeat(np.float32([0, 1, 0, 0]), FILTERS))
     close(outputs(cms), theirs(frames))
 
 
@@ -264,6 +264,38 @@ def test_a_cell_in_a_keras_model_of_ones_own(name, tmp_path):
     close(keras.saving.load_model(tmp_path / "model.keras")(x), model(x))
 
 
+def test_gradient_of_the_normalisation():
+    """Written by hand, against Keras's; in a loop as well."""
+    x = tf.constant(maps(4))
+    ours, theirs = MapNormalisation(), keras.layers.LayerNormalization(axis=[1, 2, 3], epsilon=1e-5)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+    weights = [rng.normal(size=w.shape) for w in theirs.weights]
+    found = []
+    for layer in (ours, theirs):
+        layer.set_weights(weights)
+
+        @tf.function
+        def both(layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                last, _ = scan(lambda state, t: (tf.sin(layer(state)), ()), tf.range(3), x)
+                loss = tf.reduce_sum(last * tf.range(4, dtype=tf.float32))
+            return [loss, *tape.gradient(loss, [x, *(w.value for w in layer.weights)])]
+
+        found.append(both())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_start_of_a_depthwise_kernel():
+    """Uniform in +-1/3, as in PyTorch: every filter sees the 3x3 pixels of one channel."""
+    layer = NormalisedConv(12, 3, separable=True)
+    layer.build((None, 8, 8, 64))
+    assert 0.3 < np.abs(layer.conv.depthwise_kernel).max() <= 1 / 3
+    assert 0.1 < np.abs(layer.conv.pointwise_kernel).max() <= 1 / 8
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_mixed_precision_stays_near(dtype):
     x = maps(CHANNELS)
@@ -288,6 +320,9 @@ def test_mixed_precision_stays_near(dtype):
         (lambda: SpatiotemporalExpression([]), r"scales must be one or more .* received \[\]"),
         (lambda: SpatiotemporalExpression([3])(*maps(2, 2)), "must divide the grid of 4x8, which 3 does not"),
         (lambda: SelfAttentionMemory(0), "filters must be at least 1, received 0"),
+        (lambda: CMSLSTMCell(16, cell=STLSTMCell(8, 3)), "filters is 16, but the cell has 8"),
+        (lambda: NormalisedConv(2, 3).build((None, None, 4, 2)), "needs rows and columns that are known"),
+        (lambda: SpatiotemporalExpression().build((None, None, 4, 2)), "SE needs rows and columns that are known"),
     ],
 )
 def test_refused(make, message):

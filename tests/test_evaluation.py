@@ -37,6 +37,7 @@ class Oracle:
     """Knows the clips: predicts frame ``context + k + shift`` with an error and noise that depends on the seed."""
 
     frame_shape = (SIZE, SIZE, 1)
+    stochastic = True
 
     def __init__(self, source, shift=0, error=0.0, noise=0.0):
         self.source, self.shift, self.error, self.noise = source, shift, error, noise
@@ -216,8 +217,32 @@ def test_frames_too_small_for_lpips_are_refused(tmp_path):
     source.shape = (10, 16, 16, 1)
     model = Oracle(source)
     model.frame_shape = (16, 16, 1)
-    with pytest.raises(InputError, match=r"at least 31x31 pixels, received 16x16; set eval.lpips=false"):
+    with pytest.raises(InputError, match=r"at least 31x31 pixels .* received 16x16x1; set eval.lpips=false"):
         run(model, Clips(source, 2), tmp_path, lpips=True)
+
+
+def test_flow_in_units(tmp_path, capsys):
+    """Two channels whose values are counts: pooled root mean squared error in counts, pictures, no LPIPS."""
+    source = RandomClips()
+    source.shape, source.units = (10, 32, 32, 2), (0.0, 1292.0)
+    source.window = lambda index, epoch=0: np.full(source.shape, 0.5, np.float32)
+    model = Oracle(source)
+    model.frame_shape = source.shape[1:]
+    model._future = lambda clip, windows: source.window(0)
+    with pytest.raises(InputError, match=r"1 or 3 channels, received 32x32x2; set eval.lpips=false"):
+        run(model, Clips(source, 2), tmp_path, lpips=True)
+    result = run(model, Clips(source, 2), tmp_path, num_pictures=1)
+    np.testing.assert_allclose(result.provenance["rmse_pooled"]["black"]["mean"], 646)
+    np.testing.assert_allclose(result.provenance["rmse_pooled"]["model"]["mean"], 0)
+    assert "rmse_pooled, in the data's units: 0 is 0, 1 is 1292" in capsys.readouterr().out
+    assert json.loads((tmp_path / "curves.json").read_text())["provenance"]["units"] == [0, 1292]
+
+
+def test_several_samples_of_a_deterministic_model_are_refused(clips, tmp_path):
+    model = Oracle(clips.source)
+    model.stochastic = False
+    with pytest.raises(InputError, match=r"one future for a context, but eval.num_samples is 3"):
+        run(model, clips, tmp_path, num_samples=3)
 
 
 @pytest.fixture

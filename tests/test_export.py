@@ -43,11 +43,14 @@ assert not foreign, foreign
 """
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    model = build_model("htsr", **TINY)
+MODELS = {"htsr": TINY, "recurrent": {"filters": [4, 4], "patch_size": 16}}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(request, tmp_path_factory):
+    model = build_model(request.param, **MODELS[request.param])
     folder = tmp_path_factory.mktemp("export") / "new" / "model"
-    assert export_model(model, folder, config={"model": TINY}) == folder
+    assert export_model(model, folder, config={"model": MODELS[request.param]}) == folder
     return model, folder
 
 
@@ -69,10 +72,10 @@ def test_reloads_with_tensorflow_alone(exported, tmp_path):
 def test_description_and_plain_graph(exported):
     model, folder = exported
     description = json.loads((folder / "assets" / "model.json").read_text())
-    assert description["model"] == "htsr"
+    assert description["model"] == model.name
     assert description["frame_shape"] == [64, 64, 1]
     assert description["parameters"] == sum(np.size(weight) for weight in model.get_weights())
-    assert description["config"] == {"model": TINY}
+    assert description["config"] == {"model": MODELS[model.name]}
     assert description["versions"]["tensorflow"] == tf.__version__
     graph = (folder / "saved_model.pb").read_bytes()
     for foreign in (b"PyFunc", b"_tf_keras", b"_XlaMustCompile\x12\x02(\x01"):

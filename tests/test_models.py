@@ -14,6 +14,7 @@ ROWS = {
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", "embed": False, "layer_norm": False},
     "st_lstm": {**RECURRENT, "cell": "st_lstm", "ce": 2, "se": [2]},
+    "mixed precision": {**RECURRENT, "cell": "cms_lstm", "filters": [4], "dtype": "mixed_bfloat16"},
     "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2, "se": [1]},
 }
 

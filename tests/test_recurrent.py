@@ -1,10 +1,14 @@
 """Behaviour of the recurrent predictor that no reference array shows: sampling, passes, options, refusals."""
 
+import shutil
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from htsr import training
+from htsr.data import load_clips
 from htsr.errors import InputError
 from htsr.models import build_model
 
@@ -70,6 +74,41 @@ def test_time_reversed_batches_are_trained_on_too():
     assert len(tiny(time_reversed=False).training_passes(clip)) == tiny(time_reversed=False).num_passes == 1
 
 
+def test_weight_decay_is_decoupled(tmp_path):
+    """It takes its share of the weights before the gradient's step, once in every pass, and is no part of the loss."""
+    clips = load_clips("moving_mnist", "train", batch_size=2, seq_len=5, image_size=32)
+    found = []
+    for decay in (0.0, 0.5):
+        keras.utils.set_random_seed(0)
+        model = tiny(frame_shape=(32, 32, 1), time_reversed=False)
+        before = [v.numpy() for v in model.trainable_variables]
+        settings = {"valid_context": 2, "valid_horizon": 2, "valid_examples": 1, "learning_rate": 0.1}
+        training.fit(model, clips, clips, tmp_path / str(decay), steps=1, weight_decay=decay, **settings)
+        found.append([v.numpy() for v in model.trainable_variables])
+    for start, plain, decayed in zip(before, *found, strict=True):
+        np.testing.assert_allclose(plain - decayed, 0.05 * start, rtol=0, atol=1e-6)
+
+
+def test_a_resumed_run_ends_as_one_that_was_not(tmp_path):
+    """Sampling, passes and schedule are functions of the step."""
+    clips = load_clips("moving_mnist", "train", batch_size=2, seq_len=5, image_size=32)
+    settings = {"valid_context": 2, "valid_horizon": 2, "valid_examples": 1, "schedule": "cosine", "steps": 6}
+
+    def run(folder):
+        keras.utils.set_random_seed(0)
+        model = tiny(frame_shape=(32, 32, 1), sampling_steps=6)
+        training.fit(model, clips, clips, folder, checkpoint_every=3, log_every=1, **settings)
+        return model.get_weights()
+
+    whole = run(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "model" / "step_3", tmp_path / "resumed" / "model" / "step_3")
+    log = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "resumed" / "metrics.jsonl").write_text("".join(log[:3]))
+    for a, b in zip(whole, run(tmp_path / "resumed"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (tmp_path / "resumed" / "metrics.jsonl").read_text() == "".join(log)
+
+
 def test_learning_rate_counts_training_steps():
     for passes in (1, 2):
         rate = training._learning_rate(1.0, 2, "cosine", 12, passes)
@@ -81,13 +120,21 @@ def test_learning_rate_counts_training_steps():
     [
         ({"cell": "lstm"}, "cell must be one of cms_lstm, conv_lstm, .* received 'lstm'"),
         ({"patch_size": 5}, "patch_size must divide the frame's 16x16 pixels, received 5"),
-        ({"filters": []}, "filters must have a number for every layer, received none"),
+        ({"filters": []}, r"filters must be one number of at least 1 for every layer, received \[\]"),
         ({"filters": [4, 8], "cell": "st_lstm"}, r"filters must be equal, received \[4, 8\]"),
         ({"context": 0}, "context and sampling_steps must be at least 1, received 0"),
         ({"scored_from": 0}, "scored_from must be at least 1, received 0"),
         ({"se": [3]}, "SE scales must divide the grid of 4x4, which 3 does not"),
         ({"dtype": "float16"}, "dtype must be float32 or mixed_bfloat16, received 'float16'"),
         ({"patch_order": "rows"}, "patch_order must be one of"),
+        ({"sampling": "Scheduled"}, "sampling must be one of scheduled, reverse, none, received 'Scheduled'"),
+        ({"loss": "mse"}, "loss must be one of l2, l1_l2, received 'mse'"),
+        ({"filters": 4}, "filters must be one number of at least 1 for every layer, received 4"),
+        ({"filters": [4, 0]}, r"filters must be one number of at least 1 for every layer, received \[4, 0\]"),
+        ({"ce": -1}, "ce must be at least 0, received -1"),
+        ({"key_filters": 2}, "key_filters and memory_kernel_size are for sa_conv_lstm; omit them for conv_lstm"),
+        ({"memory_kernel_size": 3}, "key_filters and memory_kernel_size are for sa_conv_lstm"),
+        ({"cell": "sa_conv_lstm", "memory_kernel_size": 2}, "kernel_size must be odd"),
     ],
 )
 def test_refused(arguments, message):

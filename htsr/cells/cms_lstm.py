@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from htsr.cells.conv_lstm import ConvLSTMCell
+from htsr.errors import InputError
 from htsr.layers.context_embedding import ContextEmbedding
 from htsr.layers.spatiotemporal_expression import SpatiotemporalExpression
 
@@ -23,10 +24,11 @@ class CMSLSTMCell(keras.layers.Layer):
 
     Args:
         filters: channels of the states.
-        kernel_size: of the first block and of the cell.
+        kernel_size: of the first block, and of the cell unless one is given.
         ce: half-steps of ``ContextEmbedding``, 0 for no such block.
         se: scales of ``SpatiotemporalExpression``, none for no such block.
-        layer_norm: in both blocks and the cell.
+        layer_norm: in both blocks, and in the cell unless one is given; without it the gates have a bias, as in the
+            paper.
         cell: the recurrent cell, with ``filters`` channels; None: CMS-LSTM's own, a ``ConvLSTMCell`` with a forget
             bias of 1 that also normalises its cell state.
 
@@ -59,7 +61,10 @@ class CMSLSTMCell(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         if cell is None:
-            cell = ConvLSTMCell(filters, kernel_size, 1.0, layer_norm, layer_norm, name="cell", dtype=policy)
+            norms = {"layer_norm": layer_norm, "cell_norm": layer_norm, "use_bias": not layer_norm}
+            cell = ConvLSTMCell(filters, kernel_size, 1.0, **norms, name="cell", dtype=policy)
+        if cell.filters != filters:
+            raise InputError(f"filters is {filters}, but the cell has {cell.filters}; give both the same number")
         self.filters, self.kernel_size, self.layer_norm, self.cell = filters, kernel_size, layer_norm, cell
         self.ce = ContextEmbedding(ce, kernel_size, layer_norm, name="ce", dtype=policy) if ce else None
         self.se = SpatiotemporalExpression(se, layer_norm=layer_norm, name="se", dtype=policy) if se else None

@@ -20,7 +20,7 @@ class SAConvLSTMState(NamedTuple):
 @keras.saving.register_keras_serializable("htsr")
 class SAConvLSTMCell(keras.layers.Layer):
     """One step of SA-ConvLSTM (Lin et al., AAAI 2020): a ``ConvLSTMCell``, whose hidden state then passes a
-    ``SelfAttentionMemory``. Neither code nor all settings were published: what is open is an argument.
+    ``SelfAttentionMemory``. The authors published no code: arguments and their defaults are choices.
 
     Args:
         filters, kernel_size, forget_bias, layer_norm: as in ``ConvLSTMCell``; ``layer_norm`` also normalises the
@@ -49,7 +49,7 @@ class SAConvLSTMCell(keras.layers.Layer):
         self,
         filters: int,
         kernel_size: int = 5,
-        forget_bias: float = 0.0,
+        forget_bias: float = 1.0,
         layer_norm: bool = False,
         key_filters: int | None = None,
         memory_kernel_size: int = 1,

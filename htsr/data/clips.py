@@ -22,7 +22,8 @@ SPLITS = ("train", "valid", "test")
 class WindowSource(Protocol):
     """What a dataset provides: ``num_clips`` windows, each of ``shape`` = (time, height, width, channel).
 
-    Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead.
+    Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead. A source whose
+    values are quantities says which ones 0 and 1 stand for in ``units``, and evaluation reports errors in them too.
     """
 
     shape: tuple[int, int, int, int]

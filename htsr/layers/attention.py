@@ -9,9 +9,9 @@ from htsr.layers.convolution import NormalisedConv, check_conv, conv
 def attend(q, k, v):
     """``softmax(q k^T) v`` over the keys, without scaling: ``(..., tokens, units)`` each, ``(..., tokens, units)``.
 
-    The softmax is computed in float32: logits of unscaled products are large.
+    Logits and softmax are computed in float32: unscaled products are large.
     """
-    weights = tf.nn.softmax(tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32))
+    weights = tf.nn.softmax(tf.matmul(tf.cast(q, tf.float32), tf.cast(k, tf.float32), transpose_b=True))
     return tf.matmul(tf.cast(weights, v.dtype), v)
 
 
@@ -32,8 +32,7 @@ class SelfAttentionMemory(keras.layers.Layer):
 
     Args:
         key_filters: width of queries and keys; None: that of the hidden state.
-        kernel_size: of the updating convolutions: 1 for dense 1x1 ones, as public re-implementations have them, above
-            that depthwise separable ones, as in the paper.
+        kernel_size: of the updating convolutions: 1 for dense 1x1 ones, above that depthwise separable ones.
         layer_norm: normalise both updating convolutions.
 
     Call arguments:

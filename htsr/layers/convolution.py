@@ -22,11 +22,14 @@ class MapNormalisation(keras.layers.Layer):
     """
 
     def build(self, input_shape):
-        self.gamma = self.add_weight(name="gamma", shape=input_shape[1:], initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=input_shape[1:], initializer="zeros")
+        shape = input_shape[1:]
+        if None in shape:
+            raise InputError(f"layer normalisation needs rows and columns that are known, received {tuple(shape)}")
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
 
     def call(self, x):
-        y = _normalised(tf.cast(x, tf.float32)) * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
+        y = _normalised(tf.cast(x, tf.float32)) * self.gamma + self.beta
         return tf.cast(y, self.compute_dtype)
 
 
@@ -101,13 +104,16 @@ def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separ
     """A stride 1 convolution with "same" padding and no activation."""
     common = {"padding": "same", "use_bias": use_bias, "name": name, "dtype": dtype}
     if separable:
-        start = {"depthwise_initializer": _fan_in_uniform(), "pointwise_initializer": _fan_in_uniform()}
-        return keras.layers.SeparableConv2D(filters, kernel_size, **start, **common)
+        bound = 1 / kernel_size  # a depthwise filter sees one channel, which Keras's fan in does not know
+        start = keras.initializers.RandomUniform(-bound, bound)
+        return keras.layers.SeparableConv2D(
+            filters, kernel_size, depthwise_initializer=start, pointwise_initializer=_fan_in_uniform(), **common
+        )
     return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=_fan_in_uniform(), **common)
 
 
 def _fan_in_uniform():
-    """Uniform in +-1/sqrt(fan in): PyTorch's default, which the published recurrent models start from."""
+    """Uniform in +-1/sqrt(fan in): PyTorch's default for kernels, which the published models start from."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 

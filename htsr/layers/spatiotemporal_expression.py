@@ -53,6 +53,8 @@ class SpatiotemporalExpression(keras.layers.Layer):
 
     def build(self, hidden_shape):
         batch, rows, columns, filters = hidden_shape
+        if rows is None or columns is None:
+            raise InputError(f"SE needs rows and columns that are known, received {rows} and {columns}")
         wrong = [scale for scale in self.scales if rows % scale or columns % scale]
         if wrong:
             raise InputError(

@@ -22,14 +22,18 @@ class VideoModel(keras.Model):
     Args:
         frame_shape: height, width and channels of a frame.
 
+        dtype: ``float32`` or ``mixed_bfloat16``.
+
     Attributes:
-        num_passes: how many ``training_passes`` there are: optimiser steps in a training step.
+        stochastic: whether a context has more than one future.
     """
 
-    num_passes = 1
+    stochastic = True
 
-    def __init__(self, frame_shape: tuple[int, int, int], **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, frame_shape: tuple[int, int, int], dtype: str = "float32", **kwargs):
+        if dtype not in ("float32", "mixed_bfloat16"):
+            raise InputError(f"dtype must be float32 or mixed_bfloat16, received {dtype!r}")
+        super().__init__(dtype=dtype, **kwargs)
         self.frame_shape = tuple(frame_shape)
         if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
             raise InputError(f"frame_shape must be (height, width, channels), received {tuple(frame_shape)}")
@@ -85,6 +89,11 @@ class VideoModel(keras.Model):
     def training_passes(self, clip: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The batches that a training step makes of one, each good for one optimiser step, in order."""
         return (clip,)
+
+    @property
+    def num_passes(self) -> int:
+        """How many ``training_passes`` there are: optimiser steps in a training step."""
+        return len(self.training_passes(tf.zeros([1, 2, *self.frame_shape])))
 
     def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
         """One training step on a batch of clips: the loss, its terms and the gradient's norm, of this step alone, the

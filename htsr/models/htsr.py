@@ -111,8 +111,6 @@ class HTSR(VideoModel):
         self.beta = _per_level(beta, levels)
         self.dense_residual = dense_residual
         self.imagine_from, self.decoded_frames = imagine_from, decoded_frames
-        if dtype not in ("float32", "mixed_bfloat16"):
-            raise InputError(f"dtype must be float32 or mixed_bfloat16, received {dtype!r}")
         if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
             raise InputError(
                 f"dense_layers, min_stddev and free_nats must be at least 0, received {dense_layers}, {min_stddev} "

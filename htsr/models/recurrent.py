@@ -54,7 +54,8 @@ class RecurrentPredictor(VideoModel):
             (CMS-LSTM); otherwise neither (OpenSTL).
         context: true frames at the beginning of a training clip.
         loss: ``l2``, half the squared error, or ``l1_l2``, half the sum of absolute and squared error; summed over
-            pixels and frames, the mean over clips.
+            pixels and frames, the mean over clips. Deviation: the published losses are sums over clips, ``l1_l2`` is
+            half of that; Adam takes the same steps.
         scored_from: index of the first frame whose prediction counts in the loss: 2 in CMS-LSTM, which leaves out the
             prediction from a single frame, 1 in OpenSTL.
         sampling: how true frames become rarer: ``scheduled`` (Bengio et al., arXiv 1506.03099): the probability of one
@@ -63,9 +64,13 @@ class RecurrentPredictor(VideoModel):
         sampling_steps: training steps after which no true frame is fed after the context any more.
         time_reversed: each batch is trained on twice, forwards and reversed in time, with one optimiser step each, as
             CMS-LSTM was.
-        key_filters, memory_kernel_size: as in ``SAConvLSTMCell``; for ``sa_conv_lstm`` only.
+        key_filters, memory_kernel_size: as in ``SAConvLSTMCell``, where None is its default; for ``sa_conv_lstm`` only.
         dtype: ``float32`` or ``mixed_bfloat16``.
+
+    Deviation: biases start at 0, not uniformly random.
     """
+
+    stochastic = False
 
     def __init__(
         self,
@@ -86,22 +91,31 @@ class RecurrentPredictor(VideoModel):
         sampling_steps: int = 50000,
         time_reversed: bool = True,
         key_filters: int | None = None,
-        memory_kernel_size: int = 1,
+        memory_kernel_size: int | None = None,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="recurrent")
         height, width, channels = frame_shape
-        if dtype not in ("float32", "mixed_bfloat16"):
-            raise InputError(f"dtype must be float32 or mixed_bfloat16, received {dtype!r}")
         if patch_size < 1 or height % patch_size or width % patch_size:
             raise InputError(
                 f"patch_size must divide the frame's {height}x{width} pixels, received {patch_size}; resize or crop "
                 "the frames, or choose another patch size"
             )
-        if patch_order not in PATCH_ORDERS:
-            raise InputError(f"patch_order must be one of {', '.join(PATCH_ORDERS)}, received {patch_order!r}")
-        if not filters:
-            raise InputError("filters must have a number for every layer, received none")
+        choices = {
+            "cell": (cell, CELLS),
+            "patch_order": (patch_order, PATCH_ORDERS),
+            "loss": (loss, ("l2", "l1_l2")),
+            "sampling": (sampling, ("scheduled", "reverse", "none")),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, received {value!r}")
+        if not isinstance(filters, Sequence) or not filters or min(filters) < 1:
+            raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
+        if ce is not None and ce < 0:
+            raise InputError(f"ce must be at least 0, received {ce}")
+        if cell != "sa_conv_lstm" and (key_filters, memory_kernel_size) != (None, None):
+            raise InputError(f"key_filters and memory_kernel_size are for sa_conv_lstm; omit them for {cell}")
         if context < 1 or sampling_steps < 1:
             raise InputError(f"context and sampling_steps must be at least 1, received {context} and {sampling_steps}")
         if scored_from < 1:
@@ -109,10 +123,14 @@ class RecurrentPredictor(VideoModel):
         self.patch_size, self.patch_order, self.context = patch_size, patch_order, context
         self.loss_name, self.scored_from = loss, scored_from
         self.sampling, self.sampling_steps = sampling, sampling_steps
-        self.num_passes = 2 if time_reversed else 1
+        self.time_reversed = time_reversed
+        attention = {
+            "key_filters": key_filters,
+            "memory_kernel_size": 1 if memory_kernel_size is None else memory_kernel_size,
+        }
+        common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
         self.cells = [
-            _cell(cell, n, kernel_size, ce, se, layer_norm, (key_filters, memory_kernel_size), f"cell{i}", dtype)
-            for i, n in enumerate(filters)
+            _cell(cell, ce, se, attention, filters=n, name=f"cell{i}", **common) for i, n in enumerate(filters)
         ]
         if self.cells[0].zigzag and len(set(filters)) > 1:
             raise InputError(
@@ -120,7 +138,7 @@ class RecurrentPredictor(VideoModel):
             )
         self.grid = (height // patch_size, width // patch_size, channels * patch_size**2)
         self.embed = conv(filters[0], 1, True, "embed", self.dtype_policy) if embed else None
-        self.output_conv = conv(self.grid[-1], 1, embed, "output", self.dtype_policy)
+        self.output_conv = conv(self.grid[-1], 1, embed, "output", "float32")  # its rounding would be fed back
 
     def build(self, input_shape=None):
         shape = (None, *self.grid)
@@ -136,7 +154,7 @@ class RecurrentPredictor(VideoModel):
     # ---- training
 
     def training_passes(self, clip):
-        return (clip, clip[:, ::-1]) if self.num_passes == 2 else (clip,)
+        return (clip, clip[:, ::-1]) if self.time_reversed else (clip,)
 
     def loss_terms(self, clip, seed, step=None):
         """Terms per clip, summed over pixels and scored frames: ``l2``, half the squared error; with ``l1_l2`` also
@@ -147,9 +165,24 @@ class RecurrentPredictor(VideoModel):
                 f"context is {self.context} and scored_from {self.scored_from}, but clips have {num_frames} frames; "
                 "set data.seq_len above both"
             )
-        patches = to_patches(clip, self.patch_size, self.patch_order)
-        mask = self._teacher_mask(tf.shape(clip)[0], num_frames - 1, seed, step)
-        frames = tf.transpose(tf.cast(patches, self.compute_dtype), [1, 0, 2, 3, 4])
+        frames = self._patches(clip)
+        predictions = self._unroll(frames, self._teacher_mask(tf.shape(clip)[0], num_frames - 1, seed, step))
+        error = (predictions - frames[1:])[self.scored_from - 1 :]
+        terms = {"l2": 0.5 * tf.reduce_sum(tf.square(error), [0, 2, 3, 4])}
+        if self.loss_name == "l1_l2":
+            terms["l1"] = 0.5 * tf.reduce_sum(tf.abs(error), [0, 2, 3, 4])
+        return terms
+
+    def _unroll(self, frames, teacher_mask) -> tf.Tensor:
+        """Predictions of the frames after the first.
+
+        Args:
+            frames: in patches, ``(time, batch, ...)``.
+            teacher_mask: bool ``(batch, time - 1)``, where the true frame is fed and not the prediction of it.
+
+        Returns:
+            ``(time - 1, batch, ...)``.
+        """
 
         def predict(state, x):
             layers, prediction = state
@@ -157,14 +190,8 @@ class RecurrentPredictor(VideoModel):
             layers, prediction = self._predict(layers, tf.where(is_true, frame, prediction))
             return (layers, prediction), prediction
 
-        xs = (frames[:-1], tf.transpose(mask)[:, :, None, None, None])
-        _, predictions = scan(predict, xs, (self._initial_states(frames[0]), tf.zeros_like(frames[0])))
-        predictions = tf.transpose(tf.cast(predictions[self.scored_from - 1 :], tf.float32), [1, 0, 2, 3, 4])
-        error = predictions - patches[:, self.scored_from :]
-        terms = {"l2": 0.5 * tf.reduce_sum(tf.square(error), [1, 2, 3, 4])}
-        if self.loss_name == "l1_l2":
-            terms["l1"] = 0.5 * tf.reduce_sum(tf.abs(error), [1, 2, 3, 4])
-        return terms
+        xs = (frames[:-1], tf.transpose(teacher_mask)[:, :, None, None, None])
+        return scan(predict, xs, (self._initial_states(frames[0]), tf.zeros_like(frames[0])))[1]
 
     def _teacher_mask(self, batch, num_inputs: int, seed, step) -> tf.Tensor:
         """Where the true frame is the input, bool ``(batch, num_inputs)``: a function of seed and step."""
@@ -185,8 +212,12 @@ class RecurrentPredictor(VideoModel):
 
     # ---- the model
 
+    def _patches(self, clip) -> tf.Tensor:
+        """A clip in patches, ``(time, batch, rows, columns, channel)``."""
+        return tf.transpose(to_patches(clip, self.patch_size, self.patch_order), [1, 0, 2, 3, 4])
+
     def _initial_states(self, inputs) -> tuple:
-        return tuple(cell.initial_state(inputs) for cell in self.cells)
+        return tuple(cell.initial_state(tf.cast(inputs, self.compute_dtype)) for cell in self.cells)
 
     def _predict(self, layers: tuple, inputs) -> tuple[tuple, tf.Tensor]:
         """One step: new states, and the prediction of the next frame, from a frame; both in patches."""
@@ -200,8 +231,7 @@ class RecurrentPredictor(VideoModel):
     # ---- rollouts
 
     def start(self, context, num_samples, seeds, stochastic):
-        patches = to_patches(context, self.patch_size, self.patch_order)
-        frames = tf.transpose(tf.cast(patches, self.compute_dtype), [1, 0, 2, 3, 4])
+        frames = self._patches(context)
         layers, _ = scan(
             lambda layers, frame: (self._predict(layers, frame)[0], ()), frames[:-1], self._initial_states(frames[0])
         )
@@ -214,25 +244,20 @@ class RecurrentPredictor(VideoModel):
             return RolloutState(layers, prediction), prediction
 
         state, predictions = scan(predict, tf.range(length), state)
-        patches = tf.transpose(tf.cast(predictions, tf.float32), [1, 0, 2, 3, 4])
+        patches = tf.transpose(predictions, [1, 0, 2, 3, 4])
         return state, from_patches(patches, self.patch_size, self.patch_order)
 
 
-def _cell(name, filters, kernel_size, ce, se, layer_norm, attention, layer, dtype):
+def _cell(kind: str, ce, se, attention: dict, *, name: str, **common):
     """A cell with the blocks asked for, or those it is published with."""
-    if name not in CELLS:
-        raise InputError(f"cell must be one of {', '.join(CELLS)}, received {name!r}")
-    cms = name == "cms_lstm"
-    ce = 5 * cms if ce is None else ce
-    se = (1, 2, 4) * cms if se is None else se
-    common = {"filters": filters, "kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
+    cms = kind == "cms_lstm"
+    blocks = {"ce": 5 * cms if ce is None else ce, "se": (1, 2, 4) * cms if se is None else se}
     if cms:
-        return CMSLSTMCell(ce=ce, se=se, name=layer, **common)
-    if name == "conv_lstm":
-        cell = ConvLSTMCell(name=layer, **common)
-    elif name == "st_lstm":
-        cell = STLSTMCell(name=layer, **common)
+        return CMSLSTMCell(**blocks, name=name, **common)
+    if kind == "conv_lstm":
+        cell = ConvLSTMCell(name=name, **common)
+    elif kind == "st_lstm":
+        cell = STLSTMCell(name=name, **common)
     else:
-        key_filters, memory_kernel_size = attention
-        cell = SAConvLSTMCell(key_filters=key_filters, memory_kernel_size=memory_kernel_size, name=layer, **common)
-    return CMSLSTMCell(ce=ce, se=se, cell=cell, name=f"{layer}_blocks", **common) if ce or se else cell
+        cell = SAConvLSTMCell(**attention, name=name, **common)
+    return CMSLSTMCell(**blocks, cell=cell, name=f"{name}_blocks", **common) if any(blocks.values()) else cell
