@@ -1,7 +1,7 @@
 """Convolutional recurrent predictors: a stack of cells over patches, fed with its own predictions."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
@@ -12,11 +12,13 @@ from htsr.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.cells.st_lstm import STLSTMCell
 from htsr.errors import InputError
 from htsr.layers.convolution import conv
-from htsr.layers.patches import PATCH_ORDERS, from_patches, to_patches
+from htsr.layers.patches import PatchOrder, from_patches, to_patches
 from htsr.models.base import VideoModel
 from htsr.unroll import scan
 
-CELLS = ("cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm")
+Cell = Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm"]
+Loss = Literal["l2", "l1_l2"]
+Sampling = Literal["scheduled", "reverse", "none"]
 
 
 class RolloutState(NamedTuple):
@@ -49,7 +51,7 @@ class RecurrentPredictor(VideoModel):
             published with: [1, 2, 4] in ``cms_lstm``, none in the others.
         layer_norm: in cells and blocks. It ties the model to the frame size it was built for.
         patch_size: side of a patch; 1 for none.
-        patch_order: a key of ``htsr.layers.patches.PATCH_ORDERS``; CMS-LSTM's weights need ``channel_column_row``.
+        patch_order: ``row_column_channel`` or ``channel_column_row``; CMS-LSTM's weights need ``channel_column_row``.
         embed: a 1x1 convolution of patches to the first layer's filters, and a bias in the output convolution
             (CMS-LSTM); otherwise neither (OpenSTL).
         context: true frames at the beginning of a training clip.
@@ -75,19 +77,19 @@ class RecurrentPredictor(VideoModel):
     def __init__(
         self,
         frame_shape: tuple[int, int, int] = (64, 64, 1),
-        cell: Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm"] = "cms_lstm",
+        cell: Cell = "cms_lstm",
         filters: Sequence[int] = (64, 64, 64, 64),
         kernel_size: int = 3,
         ce: int | None = None,
         se: Sequence[int] | None = None,
         layer_norm: bool = True,
         patch_size: int = 4,
-        patch_order: Literal["channel_column_row", "row_column_channel"] = "channel_column_row",
+        patch_order: PatchOrder = "channel_column_row",
         embed: bool = True,
         context: int = 10,
-        loss: Literal["l2", "l1_l2"] = "l2",
+        loss: Loss = "l2",
         scored_from: int = 2,
-        sampling: Literal["scheduled", "reverse", "none"] = "scheduled",
+        sampling: Sampling = "scheduled",
         sampling_steps: int = 50000,
         time_reversed: bool = True,
         key_filters: int | None = None,
@@ -101,15 +103,10 @@ class RecurrentPredictor(VideoModel):
                 f"patch_size must divide the frame's {height}x{width} pixels, received {patch_size}; resize or crop "
                 "the frames, or choose another patch size"
             )
-        choices = {
-            "cell": (cell, CELLS),
-            "patch_order": (patch_order, PATCH_ORDERS),
-            "loss": (loss, ("l2", "l1_l2")),
-            "sampling": (sampling, ("scheduled", "reverse", "none")),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, received {value!r}")
+        choices = {"cell": Cell, "patch_order": PatchOrder, "loss": Loss, "sampling": Sampling}
+        for (name, known), value in zip(choices.items(), (cell, patch_order, loss, sampling), strict=True):
+            if value not in get_args(known):
+                raise InputError(f"{name} must be one of {', '.join(get_args(known))}, received {value!r}")
         if not isinstance(filters, Sequence) or not filters or min(filters) < 1:
             raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
         if ce is not None and ce < 0:
