@@ -203,7 +203,7 @@ def test_two_steps_of_cms_lstm_with_adamw():
             # Adam moves every weight by about the learning rate, in the direction of rounding errors where the gradient
             # is none (a bias of keys cancels in the softmax).
             moved, missed = after - before, variable.numpy() - after
-            there = np.abs(grad) > 1e-5 * np.abs(grad).max()
+            there = np.abs(grad) > 1e-3 * np.abs(grad).max()  # what test_gradients leaves open
             assert np.abs(missed).max() < 4.1e-3, names[0]
             if i == 1:
                 np.testing.assert_allclose(missed[there], 0, atol=1e-4, err_msg=names[0])
