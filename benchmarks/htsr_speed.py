@@ -15,6 +15,15 @@ from htsr import environment
 ORIGINAL = {"train step, 8 x 100 frames": (9.5, 12.1), "rollout, 8 x (36 -> 300)": (18.2, 20.5)}
 
 
+def timed(job) -> tuple[float, float]:
+    """Wall and processor seconds of a call, until all its tensors are there."""
+    import tensorflow as tf
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    tf.nest.map_structure(lambda t: t.numpy() if hasattr(t, "numpy") else t, job())
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="float32", choices=["float32", "mixed_bfloat16"])
@@ -60,10 +69,9 @@ def main() -> None:
     times = {name: [] for name in jobs}
     for repeat in range(args.repeats + 1):
         for name, job in jobs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            tf.nest.map_structure(lambda t: t.numpy() if hasattr(t, "numpy") else t, job())
+            seconds = timed(job)
             if repeat:  # the first call traces
-                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+                times[name].append(seconds)
     print(f"{environment.describe()['processor']}, {environment.describe()['threads']} threads, {args.dtype}")
     print(f"{'':40}{'wall s':>8}{'cpu s':>8}   original wall, cpu; times faster")
     for name, pairs in times.items():

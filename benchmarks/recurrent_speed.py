@@ -9,8 +9,8 @@ layer, forwards and backwards, times layers and steps; they miss what the loop i
 """
 
 import argparse
-import time
 
+from benchmarks.htsr_speed import timed
 from htsr import environment
 
 OPENSTL = {"filters": [128] * 4, "kernel_size": 5, "layer_norm": False, "embed": False, "time_reversed": False}
@@ -56,13 +56,9 @@ def main() -> None:
     }
     seconds, memory = {}, {}
     for name, job in jobs.items():
-        times = []
-        for repeat in range(args.repeats + 1):
-            wall, cpu = time.perf_counter(), time.process_time()
-            tf.nest.map_structure(lambda t: t.numpy() if hasattr(t, "numpy") else t, job())
-            if repeat:  # the first call traces
-                times.append((time.perf_counter() - wall, time.process_time() - cpu))
-        seconds[name], memory[name] = np.median(times, 0), peak_memory_mib()
+        timed(job)  # the first call traces
+        seconds[name] = np.median([timed(job) for _ in range(args.repeats)], 0)
+        memory[name] = peak_memory_mib()
     step_original, rollout_original, step_mib, rollout_mib = ORIGINAL[args.model]
     machine = environment.describe()
     print(f"{args.model}, {model.count_params():,} parameters, {machine['processor']}, {args.dtype}")

@@ -82,13 +82,12 @@ class ConvLSTMCell(keras.layers.Layer):
 
     def initial_state(self, inputs) -> ConvLSTMState:
         """Zeros for inputs of this shape."""
-        zeros = zero_map(inputs, self.filters)
-        return ConvLSTMState(zeros, zeros)
+        return zero_state(ConvLSTMState, inputs, self.filters)
 
     def call(self, inputs, states):
         states = ConvLSTMState(*states)  # a saved Keras model hands in a list
         i, f, g, o = tf.split(self.inputs_conv(inputs) + self.hidden_conv(states.hidden), 4, -1)
-        cell = tf.sigmoid(f + self.forget_bias) * states.cell + tf.sigmoid(i) * tf.tanh(g)
+        cell = lstm_update(states.cell, i, f + self.forget_bias, g)
         if self.norm is not None:
             cell = self.norm(cell)
         hidden = tf.sigmoid(o) * tf.tanh(cell)
@@ -99,6 +98,12 @@ class ConvLSTMCell(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def zero_map(inputs, filters: int):
-    """Zeros of the batch, rows and columns of ``inputs``, with ``filters`` channels."""
-    return keras.ops.repeat(keras.ops.zeros_like(inputs[..., :1]), filters, -1)
+def lstm_update(cell, i, f, g):
+    """``sigmoid(f) cell + sigmoid(i) tanh(g)``."""
+    return tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
+
+
+def zero_state(state_type: type, inputs, filters: int):
+    """A state whose fields are zeros of the batch, rows and columns of ``inputs``, with ``filters`` channels."""
+    zeros = keras.ops.repeat(keras.ops.zeros_like(inputs[..., :1]), filters, -1)
+    return state_type(*[zeros] * len(state_type._fields))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.cells.conv_lstm import ConvLSTMCell, ConvLSTMState, zero_map
+from htsr.cells.conv_lstm import ConvLSTMCell, ConvLSTMState, zero_state
 from htsr.layers.attention import SelfAttentionMemory
 
 
@@ -69,8 +69,7 @@ class SAConvLSTMCell(keras.layers.Layer):
 
     def initial_state(self, inputs) -> SAConvLSTMState:
         """Zeros for inputs of this shape."""
-        zeros = zero_map(inputs, self.filters)
-        return SAConvLSTMState(zeros, zeros, zeros)
+        return zero_state(SAConvLSTMState, inputs, self.filters)
 
     def call(self, inputs, states):
         states = SAConvLSTMState(*states)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.cells.conv_lstm import zero_map
+from htsr.cells.conv_lstm import lstm_update, zero_state
 from htsr.layers.convolution import NormalisedConv
 
 
@@ -68,12 +68,8 @@ class STLSTMCell(keras.layers.Layer):
         def conv(factor: int, name: str) -> NormalisedConv:
             return NormalisedConv(factor * filters, kernel_size, layer_norm, name=name, dtype=self.dtype_policy)
 
-        self.inputs_conv, self.hidden_conv, self.memory_conv, self.output_conv = (
-            conv(7, "inputs_conv"),
-            conv(4, "hidden_conv"),
-            conv(3, "memory_conv"),
-            conv(1, "output_conv"),
-        )
+        self.inputs_conv, self.hidden_conv = conv(7, "inputs_conv"), conv(4, "hidden_conv")
+        self.memory_conv, self.output_conv = conv(3, "memory_conv"), conv(1, "output_conv")
         self.join = NormalisedConv(filters, 1, False, name="join", dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
@@ -86,8 +82,7 @@ class STLSTMCell(keras.layers.Layer):
 
     def initial_state(self, inputs) -> STLSTMState:
         """Zeros for inputs of this shape."""
-        zeros = zero_map(inputs, self.filters)
-        return STLSTMState(zeros, zeros, zeros)
+        return zero_state(STLSTMState, inputs, self.filters)
 
     def call(self, inputs, states):
         states, size = STLSTMState(*states), self.filters
@@ -101,7 +96,7 @@ class STLSTMCell(keras.layers.Layer):
 
     def _updated(self, state, gates):
         i, f, g = tf.split(gates, 3, -1)
-        return tf.sigmoid(f + self.forget_bias) * state + tf.sigmoid(i) * tf.tanh(g)
+        return lstm_update(state, i, f + self.forget_bias, g)
 
     def get_config(self):
         names = ("filters", "kernel_size", "forget_bias", "layer_norm")

@@ -15,6 +15,13 @@ def attend(q, k, v):
     return tf.matmul(tf.cast(weights, v.dtype), v)
 
 
+def gated_update(gates, state):
+    """Of gates i, g, o side by side: ``(1 - sigmoid(i)) state + sigmoid(i) tanh(g)``, and ``sigmoid(o)``."""
+    i, g, o = tf.split(gates, 3, -1)
+    i = tf.sigmoid(i)
+    return (1.0 - i) * state + i * tf.tanh(g), tf.sigmoid(o)
+
+
 @keras.saving.register_keras_serializable("htsr")
 class SelfAttentionMemory(keras.layers.Layer):
     r"""The self-attention memory (SAM) of SA-ConvLSTM.
@@ -79,10 +86,8 @@ class SelfAttentionMemory(keras.layers.Layer):
         k_memory, v_memory = tf.split(_tokens(self.from_memory(memory)), self.sizes[1:], -1)
         z = tf.concat([attend(q, k, v), attend(q, k_memory, v_memory)], -1)
         z = self.join(tf.reshape(z, [-1, *hidden.shape[1:3], z.shape[-1]]))
-        i, g, o = tf.split(self.update_hidden(hidden) + self.update_attended(z), 3, -1)
-        i = tf.sigmoid(i)
-        memory = (1.0 - i) * memory + i * tf.tanh(g)
-        return tf.sigmoid(o) * memory, memory
+        memory, gate = gated_update(self.update_hidden(hidden) + self.update_attended(z), memory)
+        return gate * memory, memory
 
     def get_config(self):
         config = {"key_filters": self.key_filters, "kernel_size": self.kernel_size, "layer_norm": self.layer_norm}

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.layers.attention import attend
+from htsr.layers.attention import attend, gated_update
 from htsr.layers.convolution import MapNormalisation, NormalisedConv, check_conv, conv
 
 
@@ -89,12 +89,10 @@ class SpatiotemporalExpression(keras.layers.Layer):
         ]
         z = self.join_scales(tf.concat(attended, -1))
         z = self.join_halves(tf.concat(tf.split(z, 2, 2), -1))
-        i, g, o = tf.split(self.update_hidden(hidden) + self.update_attended(z), 3, -1)
-        i = tf.sigmoid(i)
-        cell = (1.0 - i) * cell + i * tf.tanh(g)
+        cell, gate = gated_update(self.update_hidden(hidden) + self.update_attended(z), cell)
         if self.norm is not None:
             cell = self.norm(cell)
-        return tf.sigmoid(o) * cell, cell
+        return gate * cell, cell
 
     def get_config(self):
         config = {"scales": list(self.scales), "kernel_size": self.kernel_size, "layer_norm": self.layer_norm}
@@ -105,12 +103,9 @@ def _attend_in_blocks(scale: int, q, k, v):
     """Attention within ``scale`` x ``scale`` blocks of both halves of a plane ``(batch, rows, 2 columns, filters)``."""
     _, rows, columns, filters = q.shape
     m, n = rows // scale, columns // 2 // scale
-    blocks = [-1, scale, m, 2, scale, n, filters]  # batch, block row, row, half, block column, column, channel
-    to_tokens = [0, 1, 4, 2, 3, 5, 6]
-    from_tokens = [0, 1, 3, 4, 2, 5, 6]
-    if scale == 1:  # already in order
-        tokens = (tf.reshape(x, [-1, 2 * m * n, filters]) for x in (q, k, v))
-        return tf.reshape(attend(*tokens), [-1, rows, columns, filters])
+    # Batch, block row, row, half, block column, column, channel; with one block nothing moves, and nothing is copied.
+    blocks = [-1, scale, m, 2, scale, n, filters]
+    to_tokens, from_tokens = [0, 1, 4, 2, 3, 5, 6], [0, 1, 3, 4, 2, 5, 6]
     tokens = (tf.reshape(tf.transpose(tf.reshape(x, blocks), to_tokens), [-1, 2 * m * n, filters]) for x in (q, k, v))
     out = tf.reshape(attend(*tokens), [-1, scale, scale, m, 2, n, filters])
     return tf.reshape(tf.transpose(out, from_tokens), [-1, rows, columns, filters])

@@ -173,11 +173,11 @@ class HTSR(VideoModel):
             imagined = tf.ensure_shape(self._imagine(state, tf.constant(length))[1], [None, length, None])
             parts.append(("nll_imagined", unseen, imagined, np.arange(1, length + 1) ** -0.5))
         start = noise_lib.uniform(noise_lib.fold(seeds, self.levels))
-        names, *parts = zip(*((name, *self._few(*part, start)) for name, *part in parts), strict=True)
-        truth, outputs = (tf.concat(part, 1) for part in parts[:2])
-        nll = gaussian_nll(truth, self.decode(outputs), self.frame_stddev)
-        nll = tf.split(nll, [len(weights) for weights in parts[2]], 1)
-        terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, parts[2], strict=True)}
+        chosen = ((name, *self._few(*part, start)) for name, *part in parts)
+        names, truth, outputs, weights = zip(*chosen, strict=True)
+        nll = gaussian_nll(tf.concat(truth, 1), self.decode(tf.concat(outputs, 1)), self.frame_stddev)
+        nll = tf.split(nll, [len(w) for w in weights], 1)
+        terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, weights, strict=True)}
         for level, (p, q, _) in enumerate(steps):
             if self.kl_balance is None:
                 terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames

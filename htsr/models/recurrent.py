@@ -111,7 +111,9 @@ class RecurrentPredictor(VideoModel):
             raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
         if ce is not None and ce < 0:
             raise InputError(f"ce must be at least 0, received {ce}")
-        if cell != "sa_conv_lstm" and (key_filters, memory_kernel_size) != (None, None):
+        attention = {"key_filters": key_filters, "memory_kernel_size": memory_kernel_size}
+        attention = {name: value for name, value in attention.items() if value is not None}
+        if attention and cell != "sa_conv_lstm":
             raise InputError(f"key_filters and memory_kernel_size are for sa_conv_lstm; omit them for {cell}")
         if context < 1 or sampling_steps < 1:
             raise InputError(f"context and sampling_steps must be at least 1, received {context} and {sampling_steps}")
@@ -121,10 +123,6 @@ class RecurrentPredictor(VideoModel):
         self.loss_name, self.scored_from = loss, scored_from
         self.sampling, self.sampling_steps = sampling, sampling_steps
         self.time_reversed = time_reversed
-        attention = {
-            "key_filters": key_filters,
-            "memory_kernel_size": 1 if memory_kernel_size is None else memory_kernel_size,
-        }
         common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
         self.cells = [
             _cell(cell, ce, se, attention, filters=n, name=f"cell{i}", **common) for i, n in enumerate(filters)
