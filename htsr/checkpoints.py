@@ -194,6 +194,19 @@ def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "mo
         variable.assign(given[name])
 
 
+def find_run(logdir: str | Path) -> Path:
+    """The run folder that is meant: ``logdir``, or the folder above it where that is the ``model`` folder of a run.
+
+    Raises:
+        InputError: it has no ``config.yml``.
+    """
+    run = Path(logdir)
+    run = run.parent if run.name == "model" and not (run / "config.yml").exists() else run
+    if not (run / "config.yml").is_file():
+        raise InputError(f"{logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
+    return run
+
+
 def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":
     """Build the model of a run from its config and load its weights.
 
@@ -205,22 +218,26 @@ def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True
     Raises:
         InputError: no run, no checkpoint, or weights that do not fit the config.
     """
+    return load_run(logdir, which, ema)[0]
+
+
+def load_run(
+    logdir: str | Path, which: str | int = "latest", ema: bool = True
+) -> tuple["VideoModel", dict[str, Any]]:
+    """``load_model``, and the manifest of the checkpoint that it took; a step may be text, as scripts receive it."""
     from htsr.models import build_model
 
-    run = Path(logdir)
-    run = run.parent if run.name == "model" and not (run / "config.yml").exists() else run
-    if not (run / "config.yml").is_file():
-        raise InputError(f"{logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
-    found = load(run / "model", which)
+    run = find_run(logdir)
+    found = load(run / "model", int(which) if isinstance(which, str) and which.isdecimal() else which)
     if found is None:
         raise InputError(f"{run}/model holds no checkpoint; train first, or give another folder")
-    arrays = found[1]
+    _, arrays, manifest = found
     model = build_model(**read_config(run / "config.yml")["model"])
     if ema:
         averages = {f"model/{name[4:]}": array for name, array in arrays.items() if name.startswith("ema/")}
         arrays = {**arrays, **averages}
     assign_model(model, arrays)
-    return model
+    return model, manifest
 
 
 class _Damaged(Exception):

@@ -107,7 +107,8 @@ def evaluate(
             for series, values in scores.items():
                 curves.add(series, values)
             for i, prediction in enumerate(pictures):
-                _save_pictures(out, first + i, _to_bytes(clip[i, : context + horizon]), prediction, context)
+                truth = {clips.label("truth"): _to_bytes(clip[i, : context + horizon])}
+                _save_pictures(out, first + i, truth, prediction, context)
             progress.update(len(clip))
     reduced = curves.reduce(MODEL, seed)
     report = {
@@ -127,6 +128,8 @@ def evaluate(
         "wall_seconds": round(time.monotonic() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
     }
+    if clips.note:
+        report["note"] = clips.note
     units = getattr(clips.source, "units", None)
     if units:
         report["units"] = list(units)
@@ -265,10 +268,11 @@ def _to_bytes(frames: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
 
 
-def _save_pictures(out: Path, index: int, truth: np.ndarray, prediction: np.ndarray, context: int) -> None:
-    prediction = np.concatenate([truth[:context], prediction])
-    difference = np.abs(truth.astype(np.int16) - prediction).astype(np.uint8)
-    rows = {"truth": truth, "prediction": prediction, "difference": difference}
+def _save_pictures(out: Path, index: int, truth: dict[str, np.ndarray], prediction: np.ndarray, context: int) -> None:
+    (frames,) = truth.values()
+    prediction = np.concatenate([frames[:context], prediction])
+    difference = np.abs(frames.astype(np.int16) - prediction).astype(np.uint8)
+    rows = {**truth, "prediction": prediction, "difference": difference}
     plots.save_strip(out / f"clip_{index}.png", rows, context)
     start = {name: row[: context + GIF_FRAMES] for name, row in rows.items()}
     plots.save_gif(out / f"clip_{index}.gif", start, context)
@@ -288,7 +292,8 @@ def _save_plot(path: Path, reduced: Mapping[str, Any], report: Mapping[str, Any]
 def _title(report: Mapping[str, Any]) -> str:
     samples = "1 sample" if report["num_samples"] == 1 else f"{report['num_samples']} samples"
     futures = "rollouts of means" if report["noise"] == "mean" else f"{samples} a clip"
-    return f"{report['num_examples']} clips, {report['context']} context frames, {futures}"
+    kind = f" ({report['note']})" if "note" in report else ""
+    return f"{report['num_examples']} clips{kind}, {report['context']} context frames, {futures}"
 
 
 def _block(metric: str, columns: Mapping[str, Any], leads: list[int]) -> list[str]:

@@ -1,14 +1,16 @@
-"""Pictures of rollouts (strips, GIFs) and numbers (curves over the horizon or a training): arrays in, files out.
+"""Pictures of rollouts (strips, GIFs, films) and numbers (curves over the horizon or a training): arrays in, files out.
 
 In every picture context frames are framed green and counted up to 0, predicted frames are framed red and counted from
 +1, the same count as on the axis of the horizon curves. Curves use the colours of Okabe and Ito (Color Universal
 Design, 2008), which colour-blind readers can tell apart, and a line style each.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,8 +38,21 @@ _METRICS = {
 }
 _BORDER, _GAP, _TEXT = 2, 4, 13
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_INTERFACE = (*_WHITE, *_BLACK, *GREEN, *RED)  # the first colours of every GIF, by number:
-_WHITE_NUMBER, _BLACK_NUMBER, _GREEN_NUMBER, _RED_NUMBER = range(4)
+_INTERFACE = (*_WHITE, *_BLACK, *GREEN, *RED)  # the first colours of every GIF
+
+
+class _Ink(NamedTuple):
+    """The colours around the frames of an animation, as its pictures have them: the mode they are drawn in first."""
+
+    mode: str
+    white: Any
+    black: Any
+    green: Any
+    red: Any
+
+
+_NUMBERS = _Ink("L", *range(4))  # in a GIF's table of colours
+_RGB = _Ink("RGB", _WHITE, _BLACK, GREEN, RED)
 
 
 def rollout_image(rows: Rows, context: int, every: int | None = None) -> np.ndarray:
@@ -82,6 +97,31 @@ def save_strip(path: str | Path, rows: Rows, context: int, every: int | None = N
     Image.fromarray(rollout_image(rows, context, every)).save(path, "PNG", optimize=True)
 
 
+def save_contact_sheet(path: str | Path, rows: Rows) -> None:
+    """Write pictures below each other, a row a video, with its label above it, as a PNG file.
+
+    Args:
+        path: the file, ``.png``.
+        rows: label → uint8 ``(picture, height, width, 1 or 3)``; rows may differ in the number of pictures.
+    """
+    if not rows:
+        raise InputError("no videos to show; give at least one row")
+    _, height, width, _ = next(iter(rows.values())).shape
+    scale, font, line = _scale(width, 64), _font(), _TEXT + 2 * _GAP
+    cell_height, cell_width = height * scale + 2 * _BORDER, width * scale + 2 * _BORDER
+    longest = max(len(pictures) for pictures in rows.values()) * (cell_width + _GAP)
+    size = (math.ceil(max(longest, *(font.getlength(label) for label in rows))) + 2 * _GAP, len(rows) * (cell_height + line))
+    sheet = Image.new("RGB", size, _WHITE)
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, pictures) in enumerate(rows.items()):
+        top = row * (cell_height + line)
+        draw.text((_GAP, top + line // 2), label, _BLACK, font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            rgb = np.broadcast_to(picture, (height, width, 3))
+            sheet.paste(_framed(rgb, scale, _BLACK), (_GAP + column * (cell_width + _GAP), top + line))
+    sheet.save(path, "PNG", optimize=True)
+
+
 def save_gif(path: str | Path, rows: Rows, context: int, fps: int = 10) -> None:
     """Write clips side by side as one looping animation.
 
@@ -95,13 +135,39 @@ def save_gif(path: str | Path, rows: Rows, context: int, fps: int = 10) -> None:
         raise InputError(f"fps must be 1 to 50, received {fps}")
     clips = _checked(rows, context)
     colours = _common_colours(clips)
-    clips = [_indices(clip, colours) for clip in clips]
-    pictures = [
-        _gif_picture(list(rows), [clip[t] for clip in clips], t, context, len(clips[0])) for t in range(len(clips[0]))
-    ]
+    pictures = list(_pictures(list(rows), [_indices(clip, colours) for clip in clips], context, _NUMBERS))
     for picture in pictures:
         picture.putpalette([*_INTERFACE, *colours])
     pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
+
+
+def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> None:
+    """Write the pictures of ``save_gif`` as a film, in all their colours; its length takes no memory.
+
+    Args:
+        path: the file, ``.mp4``.
+        rows: label → uint8 ``(time, height, width, channel)``, all of one shape, as in ``rollout_image``.
+        context: how many of the first frames were observed.
+        fps: frames per second.
+    """
+    import cv2  # here, so that htsr.data.video_files is the first to import it and chooses what OpenCV prints
+
+    if not 0 < fps < math.inf:
+        raise InputError(f"fps must be above 0, received {fps}")
+    clips = [np.broadcast_to(clip, (*clip.shape[:3], 3)) for clip in _checked(rows, context)]
+    pictures = _pictures(list(rows), clips, context, _RGB)
+    first = next(pictures)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
+    if not writer.isOpened():
+        raise InputError(
+            f"OpenCV cannot write {path} ({first.width} x {first.height}, codec mp4v); is its folder there? Otherwise "
+            "install opencv-python-headless"
+        )
+    try:
+        for picture in itertools.chain([first], pictures):
+            writer.write(cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR))
+    finally:
+        writer.release()
 
 
 def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], title: str, subtitle: str) -> None:
@@ -206,22 +272,31 @@ def _framed(pixels: np.ndarray, scale: int, colour: int | tuple[int, int, int]) 
     return Image.fromarray(framed)
 
 
-def _gif_picture(labels: list[str], frames: list[np.ndarray], t: int, context: int, time: int) -> Image.Image:
-    """Return one picture of the animation as colour numbers; ``frames`` are ``(height, width)`` colour numbers."""
-    colour, font = (_GREEN_NUMBER if t < context else _RED_NUMBER), _font()
-    tiles = [_framed(frame, _scale(frame.shape[1], 128), colour) for frame in frames]
-    top = _TEXT + 2 * _GAP
-    size = (len(tiles) * (tiles[0].width + _GAP) + _GAP, tiles[0].height + 2 * top)
-    picture = Image.new("L", size, _WHITE_NUMBER)
-    draw = ImageDraw.Draw(picture)
-    draw.fontmode = "1"  # no half tones between colour numbers
-    for column, (label, tile) in enumerate(zip(labels, tiles, strict=True)):
-        x = _GAP + column * (tile.width + _GAP)
-        draw.text((x, top // 2), label, _BLACK_NUMBER, font, anchor="lm")
-        picture.paste(tile, (x, top))
-    counted = f"context {t + 1}/{context}" if t < context else f"predicted {t - context + 1}/{time - context}"
-    draw.text((_GAP, top + tiles[0].height + top // 2), counted, colour, font, anchor="lm")
-    return picture
+def _pictures(labels: list[str], clips: list[np.ndarray], context: int, ink: _Ink) -> Iterator[Image.Image]:
+    """Yield the pictures of an animation: labelled frames side by side, and which one of the context or prediction.
+
+    Args:
+        labels: one a clip.
+        clips: RGB pixels ``(time, height, width, 3)`` or colour numbers ``(time, height, width)``, as ``ink`` is.
+        context: how many of the first frames were observed.
+        ink: what to draw with.
+    """
+    time, height, width = clips[0].shape[:3]
+    scale, font, top = _scale(width, 128), _font(), _TEXT + 2 * _GAP
+    tile_width, tile_height = width * scale + 2 * _BORDER, height * scale + 2 * _BORDER
+    size = (len(clips) * (tile_width + _GAP) + _GAP, tile_height + 2 * top)
+    for t in range(time):
+        colour = ink.green if t < context else ink.red
+        picture = Image.new(ink.mode, tuple(pixels + pixels % 2 for pixels in size), ink.white)  # films have even sizes
+        draw = ImageDraw.Draw(picture)
+        draw.fontmode = "1" if ink.mode == "L" else "L"  # no half tones between colour numbers
+        for column, (label, clip) in enumerate(zip(labels, clips, strict=True)):
+            x = _GAP + column * (tile_width + _GAP)
+            draw.text((x, top // 2), label, ink.black, font, anchor="lm")
+            picture.paste(_framed(clip[t], scale, colour), (x, top))
+        counted = f"context {t + 1}/{context}" if t < context else f"predicted {t - context + 1}/{time - context}"
+        draw.text((_GAP, top + tile_height + top // 2), counted, colour, font, anchor="lm")
+        yield picture
 
 
 def _common_colours(clips: list[np.ndarray]) -> list[int]:

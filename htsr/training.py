@@ -310,7 +310,7 @@ class _Validation:
     def _draw(self, step: int, log: _Log, clip: np.ndarray, prediction: np.ndarray) -> None:
         clip = np.round(clip[: self.context + self.horizon] * 255).astype(np.uint8)
         predicted = np.round(prediction * 255).astype(np.uint8)
-        rows = {"truth": clip, "prediction": np.concatenate([clip[: self.context], predicted])}
+        rows = {self.clips.label("truth"): clip, "prediction": np.concatenate([clip[: self.context], predicted])}
         folder = self.run / "samples"
         folder.mkdir(exist_ok=True)
         plots.save_strip(folder / f"step_{step}.png", rows, self.context)

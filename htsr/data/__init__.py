@@ -1,10 +1,13 @@
 """Datasets by name, all giving the same clips; TensorFlow is not imported before a training pipeline is built."""
 
 from htsr.data.clips import Clips, require_choice
+from htsr.data.kth import kth
+from htsr.data.mazes import mazes
 from htsr.data.moving_mnist import moving_mnist
 from htsr.data.taxibj import taxibj
+from htsr.data.videos import videos
 
-DATASETS = {"moving_mnist": moving_mnist, "taxibj": taxibj}
+DATASETS = {"moving_mnist": moving_mnist, "kth": kth, "mazes": mazes, "videos": videos, "taxibj": taxibj}
 
 
 def load_clips(name: str, split: str, *, batch_size: int, seq_len: int, seed: int = 0, **dataset_arguments) -> Clips:

@@ -6,6 +6,7 @@ batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is im
 """
 
 import difflib
+import functools
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ class WindowSource(Protocol):
 
     Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead. A source whose
     values are quantities says which ones 0 and 1 stand for in ``units``, and evaluation reports errors in them too.
+    One whose clips are not what its name says (synthetic ones) says so in ``note``, which every result repeats.
     """
 
     shape: tuple[int, int, int, int]
@@ -45,6 +47,7 @@ class Clips:
     Attributes:
         shape: of a window, (time, height, width, channel).
         num_clips: windows, per epoch where they are drawn on the fly.
+        note: what results on these clips have to say ("synthetic stand-in for KTH"), or None.
         failure: the error that ended a pipeline of ``dataset``, which TensorFlow reports as one of its own; or None.
 
     Raises:
@@ -57,9 +60,14 @@ class Clips:
         self.source = source
         self.shape = source.shape
         self.num_clips = source.num_clips
+        self.note: str | None = getattr(source, "note", None)
         self.batch_size = batch_size
         self.seed = seed
         self.failure: Exception | None = None
+
+    def label(self, row: str) -> str:
+        """What a row of frames of these clips is called in pictures; synthetic ones say so."""
+        return f"{row}, synthetic" if self.note else row
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,7 +89,7 @@ class Clips:
         """The training batch of one step, windows stacked to (batch, time, …), from (seed, step) alone."""
         require_int("step", step, least=0)
         epoch, position = divmod(int(step), self.steps_per_epoch)
-        order = np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_clips)
+        order = _order(self.seed, epoch, self.num_clips)
         first = position * self.batch_size
         return np.stack([self.window(index, epoch) for index in order[first : first + self.batch_size]])
 
@@ -136,6 +144,12 @@ def require_choice(what: str, value: str, known: Collection[str]) -> None:
         close = difflib.get_close_matches(str(value), list(known), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(f"unknown {what} {value!r}; {hint}known: {', '.join(known)}")
+
+
+@functools.lru_cache(maxsize=2)  # the end of one epoch and the beginning of the next
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The training order of an epoch: a permutation of 0 … count - 1."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
 def _as_floats(windows: np.ndarray) -> np.ndarray:

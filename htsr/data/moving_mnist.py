@@ -14,9 +14,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from htsr.data.cache import open_videos
 from htsr.data.clips import SPLITS, Clips, WindowSource, require_choice, require_int
 from htsr.data.mnist_digits import Digits, load_digits
-from htsr.data.video_files import VideoWindows, list_videos
+from htsr.data.video_files import FrameFormat, find_videos
+from htsr.data.video_windows import VideoWindows, hold_out, whole
 from htsr.errors import InputError
 
 Source = Literal["generated", "archive", "toronto"]
@@ -86,12 +88,14 @@ def moving_mnist(
 
 
 def _archive(datadir: Path, split: str, seq_len: int) -> WindowSource:
-    files = list_videos(datadir / ("test-seq1000" if split == "test" else "train-seq100"))
-    held_out = max(1, len(files) // 20)
-    files = {"train": files[:-held_out], "valid": files[-held_out:], "test": files}[split]
-    if not files:
-        raise InputError(f"{datadir / 'train-seq100'} has one file, which is the valid split; train needs a second one")
-    return VideoWindows(files, seq_len, image_size=64)
+    folder = datadir / ("test-seq1000" if split == "test" else "train-seq100")
+    files = find_videos(folder)
+    if split != "test":
+        train, valid = hold_out(files, str(folder))
+        files = train if split == "train" else valid
+    what = f"Moving MNIST, {split}"
+    store = open_videos(files, FrameFormat(64, 64, channels=1), what=what)
+    return VideoWindows(store, whole(store), seq_len, stride=1, hop=seq_len, what=what)
 
 
 def _toronto(datadir: Path, split: str, seq_len: int) -> WindowSource:

@@ -1,95 +1,375 @@
-"""Grey windows of video files, decoded by OpenCV when they are asked for."""
+"""One reader for every kind of video: files, folders of images, arrays, animations, members of zip archives.
 
-import functools
+Frames come out as uint8 ``(height, width, channel)``, one after the other, so an hour takes no more memory than a
+second. OpenCV decodes; PyAV (``pip install av``) takes over, where it is installed, what OpenCV cannot open. When the
+last frame is out, the count is held against what the file states: a video that ends early, or whose frames are all the
+same, raises `DamagedVideo` instead of passing for a shorter one.
+"""
+
+import contextlib
 import os
-from collections.abc import Sequence
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
+from htsr.data.clips import require_choice, require_int
 from htsr.errors import InputError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 
-SUFFIXES = (".avi", ".mp4")
-_FILES_KEPT = 8
+CONTAINERS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
+IMAGES = (".png", ".jpg", ".jpeg")
+ARRAYS = (".npy", ".npz")
+SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
+MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
+_EXACT_COUNTS = (".avi", ".mp4", ".m4v", ".mov")  # the others' is their duration times their frame rate
+_MAY_LACK = 2  # frames: encoders count one or two that they never wrote
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)
+
+Fit = Literal["stretch", "crop", "letterbox"]
 
 
-class VideoWindows:
-    """Non-overlapping windows of ``seq_len`` frames, in file order; what is left over at a file's end is not used.
+class DamagedVideo(InputError):
+    """A video that cannot be decoded, or not all of it; the message names it."""
 
-    Args:
-        files: videos, all of the size ``image_size`` × ``image_size``.
-        seq_len: frames per window.
-        image_size: pixels.
 
-    Raises:
-        InputError: a file is unreadable or of another size, or no file is long enough.
+class Video(NamedTuple):
+    """A video that was found: its name below the folder of the data, the file (or folder of images), and the name
+    inside it where the file is a zip archive."""
+
+    name: str
+    path: Path
+    member: str | None = None
+
+
+class FrameFormat(NamedTuple):
+    """What frames become: pixels, 1 (grey) or 3 (RGB) channels, and what happens to another aspect ratio.
+
+    ``fit`` is ``stretch``, ``crop`` (the middle) or ``letterbox`` (black bars).
     """
 
-    def __init__(self, files: Sequence[Path], seq_len: int, image_size: int):
-        lengths = []
-        for path in files:
-            frames, height, width = _header(path)
-            if (height, width) != (image_size, image_size):
-                raise InputError(f"video {path} is {width} x {height}, expected {image_size} x {image_size}; resize it")
-            lengths.append(frames)
-        self._windows = [
-            (path, start)
-            for path, frames in zip(files, lengths, strict=True)
-            for start in range(0, frames - seq_len + 1, seq_len)
-        ]
-        if not self._windows:
-            raise InputError(
-                f"no video in {files[0].parent} has {seq_len} frames: {len(files)} of {min(lengths)} to {max(lengths)}"
-                " frames found; choose a smaller seq_len"
-            )
-        self.shape = (seq_len, image_size, image_size, 1)
-        self.num_clips = len(self._windows)
-        self._read = functools.lru_cache(maxsize=_FILES_KEPT)(read_grey)
-
-    def window(self, index: int, epoch: int = 0) -> np.ndarray:
-        """The window, uint8 (time, height, width, 1); the same in every epoch."""
-        path, start = self._windows[index]
-        return self._read(path)[start : start + self.shape[0]]
+    height: int
+    width: int
+    channels: int
+    fit: Fit = "stretch"
 
 
-def list_videos(folder: Path) -> list[Path]:
-    """The .avi and .mp4 files of a folder by name; an `InputError` where there are none."""
+def frame_format(image_size: int | tuple[int, int], channels: int, fit: str) -> FrameFormat:
+    """The format that dataset arguments ask for; ``image_size`` is the side of a square, or (height, width)."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    require_int("image_size", height, least=1)
+    require_int("image_size", width, least=1)
+    require_choice("fit", fit, get_args(Fit))
+    if channels not in (1, 3):
+        raise InputError(f"channels must be 1 (grey) or 3 (RGB), received {channels}")
+    return FrameFormat(height, width, channels, fit)
+
+
+def find_videos(folder: Path) -> list[Video]:
+    """All videos of a folder and of the folders in it, by name: files, folders that hold images, members of archives.
+
+    Args:
+        folder: a folder, or one video file.
+
+    Raises:
+        InputError: there is no such folder, it holds no video, or a zip archive in it is damaged.
+    """
+    if folder.is_file():
+        return [Video(folder.name, folder)]
     if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist; expected one with .avi or .mp4 files")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise InputError(f"folder {folder} has no .avi or .mp4 files; put the videos there")
-    return files
+        raise InputError(f"folder {folder} does not exist; expected one with videos")
+    found = []
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = [here / name for name in files if not name.startswith(".")]
+        if here != folder and any(file.suffix.lower() in IMAGES for file in visible):
+            found.append(Video(here.relative_to(folder).as_posix(), here))
+        for file in visible:
+            name = file.relative_to(folder).as_posix()
+            if file.suffix.lower() in SUFFIXES:
+                found.append(Video(name, file))
+            elif file.suffix.lower() == ".zip":
+                found += [Video(f"{name}/{member}", file, member) for member in _members(file)]
+    if not found:
+        raise InputError(
+            f"folder {folder} has no videos; expected {', '.join(SUFFIXES)} files, folders of {', '.join(IMAGES)}, or"
+            " zip archives with videos"
+        )
+    return sorted(found, key=lambda video: video.name)
 
 
-def read_grey(path: Path) -> np.ndarray:
-    """All frames of a video in grey, uint8 (time, height, width, 1); an `InputError` unless all can be decoded."""
-    frames, height, width = _header(path)
-    video = np.empty((frames, height, width, 1), np.uint8)
-    capture, decoded = cv2.VideoCapture(str(path)), 0
+def _members(archive: Path) -> list[str]:
+    """The video files inside a zip archive."""
     try:
-        while decoded < frames and (image := capture.read()[1]) is not None and image.shape[:2] == (height, width):
-            cv2.cvtColor(image, cv2.COLOR_BGR2GRAY, dst=video[decoded])
-            decoded += 1
-    finally:
-        capture.release()
-    if decoded < frames:
-        raise InputError(f"video {path} is damaged: frame {decoded} of {frames} cannot be decoded; replace the file")
-    return video
+        with zipfile.ZipFile(archive) as file:
+            names = [info.filename for info in file.infolist() if not info.is_dir()]
+    except _DAMAGE as error:
+        raise InputError(f"cannot read {archive} ({error}); fetch the zip archive again") from None
+    return [name for name in names if name.lower().endswith(CONTAINERS) and not name.startswith("__MACOSX")]
 
 
-def _header(path: Path) -> tuple[int, int, int]:
-    """(frames, height, width) as the file states them."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        keys = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
-        frames, height, width = (int(capture.get(key)) for key in keys)
-    finally:
-        capture.release()
-    if min(frames, height, width) < 1:
-        raise InputError(f"cannot read the video {path}; replace or remove the file")
-    return frames, height, width
+class VideoReader:
+    """The frames of one video in a format: ``for frame in VideoReader(video, form)``.
+
+    Args:
+        video: which one.
+        form: what frames become; None leaves size and colours as they are (3 channels, or 1 from grey arrays).
+        start: index of the first frame wanted. Containers are not always sought exactly: see `StreamedVideos`.
+
+    Attributes, once iteration has begun:
+        decoder: ``opencv <version>``, ``pyav <version>``, ``pillow <version>`` or ``numpy``.
+        stated: frames as the file states them, or None.
+        fps: frames per second as the file states them, or None.
+    Attributes, once it has ended:
+        decoded: frames that came out.
+        repeated: how many of them equal the frame before.
+        note: what is odd about a video that is not damaged, or None.
+
+    Raises:
+        DamagedVideo: the video cannot be opened; after the last frame: some are missing, or all are the same.
+    """
+
+    def __init__(self, video: Video, form: FrameFormat | None, start: int = 0):
+        self.video, self._form, self._start = video, form, start
+        self.decoder, self.stated, self.fps = "", None, None
+        self.decoded, self.repeated, self.note = 0, 0, None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        last, self.decoded, self.repeated, self.note = None, 0, 0, None
+        with _on_disk(self.video) as path:
+            for image in self._images(path):
+                frame = convert(image, self._form) if self._form else image
+                self.repeated += last is not None and np.array_equal(frame, last)
+                self.decoded += 1
+                last = frame
+                yield frame
+        if self._start == 0:
+            self._verify()
+
+    def _images(self, path: Path) -> Iterator[np.ndarray]:
+        if path.is_dir():
+            return self._from_folder(path)
+        suffix = path.suffix.lower()
+        if suffix in ARRAYS:
+            return self._from_array(path)
+        if not os.access(path, os.R_OK) or not path.stat().st_size:
+            raise DamagedVideo(f"video {self.video.name} is empty or unreadable ({path}); replace or remove the file")
+        return self._from_animation(path) if suffix == ".gif" else self._from_container(path)
+
+    def _from_container(self, path: Path) -> Iterator[np.ndarray]:
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        try:
+            if self._start:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, self._start)
+            image = capture.read()[1]
+            if image is None:
+                yield from self._with_pyav(path)
+                return
+            self.decoder = f"opencv {cv2.__version__}"
+            self.stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
+            self.fps = capture.get(cv2.CAP_PROP_FPS) or None
+            shape = image.shape
+            while image is not None:
+                if image.shape != shape:
+                    raise self._changed(image.shape, shape)
+                yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                image = capture.read()[1]
+        finally:
+            capture.release()
+
+    def _with_pyav(self, path: Path) -> Iterator[np.ndarray]:
+        try:
+            import av
+        except ImportError:
+            raise DamagedVideo(
+                f"video {self.video.name} cannot be decoded by OpenCV: it is damaged, or no video, or of an unusual kind"
+                " (pip install av, then it is tried with PyAV); replace or remove the file"
+            ) from None
+        self.decoder = f"pyav {av.__version__}"
+        try:
+            with av.open(str(path)) as container:
+                if not container.streams.video:
+                    raise DamagedVideo(f"video {self.video.name} has no picture; replace or remove the file")
+                stream = container.streams.video[0]
+                self.stated, self.fps = stream.frames or None, float(stream.average_rate or 0) or None
+                for number, frame in enumerate(container.decode(stream)):
+                    if number >= self._start:
+                        yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+        except av.FFmpegError as error:
+            raise DamagedVideo(
+                f"video {self.video.name} cannot be decoded ({error}); replace or remove the file"
+            ) from None
+
+    def _from_animation(self, path: Path) -> Iterator[np.ndarray]:
+        from PIL import __version__ as version
+
+        self.decoder = f"pillow {version}"
+        try:
+            with Image.open(path) as animation:
+                self.stated = animation.n_frames
+                self.fps = 1000 / (animation.info.get("duration") or 100)
+                for number, image in enumerate(ImageSequence.Iterator(animation)):
+                    if number >= self._start:
+                        yield np.asarray(image.convert("RGB"))
+        except (*_DAMAGE, UnidentifiedImageError, SyntaxError) as error:
+            raise DamagedVideo(f"{self.video.name} cannot be decoded ({error}); replace or remove the file") from None
+
+    def _from_folder(self, path: Path) -> Iterator[np.ndarray]:
+        files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGES), key=_natural)
+        self.decoder, self.stated, shape = f"opencv {cv2.__version__}", len(files), None
+        for file in files[self._start :]:
+            try:
+                content = np.fromfile(file, np.uint8)
+            except OSError as error:
+                raise DamagedVideo(f"image {file} cannot be read ({error.strerror}); replace it") from None
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+            if image is None:
+                raise DamagedVideo(f"image {self.video.name}/{file.name} cannot be decoded; replace or remove it")
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise self._changed(image.shape, shape, file.name)
+            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def _from_array(self, path: Path) -> Iterator[np.ndarray]:
+        self.decoder = "numpy"
+        expected = "expected one array (time, height, width) or (time, height, width, 1 or 3), uint8 or floats in [0, 1]"
+        try:
+            if path.suffix.lower() == ".npy":
+                array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
+            else:
+                with np.load(path, allow_pickle=False) as file:
+                    if len(file.files) != 1:
+                        raise ValueError(f"it holds {', '.join(file.files) or 'nothing'}")
+                    array = file[file.files[0]]
+        except _DAMAGE as error:
+            raise DamagedVideo(f"cannot read {self.video.name} ({error}); {expected}") from None
+        array = array[..., np.newaxis] if array.ndim == 3 else array
+        good = array.ndim == 4 and array.shape[-1] in (1, 3) and (array.dtype == np.uint8 or array.dtype.kind == "f")
+        if not good or not array.size:
+            raise DamagedVideo(f"{self.video.name}: {expected}, received {array.dtype} {array.shape}")
+        self.stated = len(array)
+        for frame in array[self._start :]:
+            if array.dtype == np.uint8:
+                yield np.asarray(frame)
+            elif 0 <= frame.min() <= frame.max() <= 1:  # neither is nan
+                yield np.rint(frame * 255).astype(np.uint8)
+            else:
+                raise DamagedVideo(f"{self.video.name}: {expected}, received {frame.min():g} to {frame.max():g}")
+
+    def _changed(self, shape, first, name: str | None = None) -> DamagedVideo:
+        where = name or f"frame {self.decoded}"
+        return DamagedVideo(
+            f"video {self.video.name} changes its size: {where} is {shape[1]} x {shape[0]}, expected"
+            f" {first[1]} x {first[0]} as at its beginning; make all frames one size"
+        )
+
+    def _verify(self) -> None:
+        name, found, stated = self.video.name, self.decoded, self.stated
+        if not found:
+            raise DamagedVideo(f"video {name} has no frames; replace or remove it")
+        lacking = (stated or found) - found
+        estimated = Path(self.video.member or self.video.path).suffix.lower() not in (*_EXACT_COUNTS, ".gif", "")
+        if lacking > (max(_MAY_LACK, stated // 20) if estimated else _MAY_LACK):
+            raise DamagedVideo(
+                f"video {name} is damaged: it states {stated} frames, but only {found} can be decoded; replace the file"
+            )
+        if found > 1 and self.repeated == found - 1:
+            raise DamagedVideo(f"video {name} shows the same picture in all of its {found} frames; replace or remove it")
+        notes = [f"states {stated} frames, has {found}"] if stated not in (None, found) else []
+        if self.repeated > found // 2:
+            notes.append(f"{self.repeated} of {found} frames repeat the one before")
+        self.note = "; ".join(notes) or None
+
+
+def convert(image: np.ndarray, form: FrameFormat) -> np.ndarray:
+    """An image in a format: pixels are averaged where it becomes smaller, interpolated where it becomes larger.
+
+    Args:
+        image: uint8 (height, width, 1 or 3).
+        form: what it becomes.
+
+    Returns:
+        uint8 (form.height, form.width, form.channels), contiguous.
+    """
+    height, width = image.shape[:2]
+    if form.fit == "stretch":
+        inner = (form.height, form.width)
+    else:
+        scales = (form.height / height, form.width / width)
+        scale = max(scales) if form.fit == "crop" else min(scales)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if (height, width) != inner:
+        smaller = inner[0] * inner[1] < height * width
+        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        image = cv2.resize(np.ascontiguousarray(image), inner[::-1], interpolation=method).reshape(*inner, -1)
+    if inner != (form.height, form.width):
+        image = _placed(image, form)
+    if image.shape[2] != form.channels:
+        change = cv2.COLOR_RGB2GRAY if form.channels == 1 else cv2.COLOR_GRAY2RGB
+        image = cv2.cvtColor(np.ascontiguousarray(image), change).reshape(form.height, form.width, form.channels)
+    return np.ascontiguousarray(image)
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float, codec: str) -> None:
+    """Write uint8 (time, height, width, 1 or 3) as a video file with OpenCV.
+
+    Args:
+        codec: four letters that suit the suffix: "XVID" or lossless "FFV1" in .avi, "mp4v" in .mp4.
+    """
+    height, width, channels = frames.shape[1:]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    if not writer.isOpened():
+        raise InputError(f"OpenCV cannot write {path} with the codec {codec}; install opencv-python-headless")
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+def _placed(image: np.ndarray, form: FrameFormat) -> np.ndarray:
+    """The middle of an image that is too large, or an image in the middle of black."""
+    canvas = np.zeros((form.height, form.width, image.shape[2]), np.uint8)
+    source, target = [], []
+    for have, want in zip(image.shape[:2], canvas.shape[:2], strict=True):
+        size = min(have, want)
+        source.append(slice((have - size) // 2, (have - size) // 2 + size))
+        target.append(slice((want - size) // 2, (want - size) // 2 + size))
+    canvas[tuple(target)] = image[tuple(source)]
+    return canvas
+
+
+def _natural(path: Path) -> list:
+    """Sorts ``frame_10`` after ``frame_9``."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+
+
+@contextlib.contextmanager
+def _on_disk(video: Video) -> Iterator[Path]:
+    """The video as a file: itself, or for the moment unpacked from its zip archive."""
+    if video.member is None:
+        yield video.path
+        return
+    with tempfile.TemporaryDirectory(prefix="htsr-") as folder:
+        path = Path(folder) / f"video{Path(video.member).suffix}"
+        try:
+            with zipfile.ZipFile(video.path) as archive, archive.open(video.member) as packed, open(path, "wb") as file:
+                size = archive.getinfo(video.member).file_size
+                if size > MAX_MEMBER_BYTES:
+                    raise ValueError(f"{size} bytes, at most {MAX_MEMBER_BYTES} are unpacked")
+                while part := packed.read(min(2**20, size + 1 - file.tell())):
+                    file.write(part)
+                    if file.tell() > size:
+                        raise ValueError("larger than the archive states")
+        except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
+            raise DamagedVideo(f"cannot unpack {video.name} ({error}); fetch the zip archive again") from None
+        yield path

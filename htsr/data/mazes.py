@@ -1,0 +1,57 @@
+"""GQN-Mazes: first-person walks through mazes, 300 frames of 64x64 RGB (Eslami et al. 2018; Clockwork VAE's version).
+
+Read from the published layout, ``train/`` and ``test/`` with .mp4 or .avi files, or from the zip archive it comes in.
+Without files, a synthetic stand-in is generated.
+"""
+
+from pathlib import Path
+
+from htsr.data.cache import Damaged, open_videos
+from htsr.data.clips import SPLITS, Clips, require_choice
+from htsr.data.stand_ins import stand_in
+from htsr.data.video_files import find_videos, frame_format
+from htsr.data.video_windows import by_folder, synthetic_note, video_clips, whole
+
+
+def mazes(
+    split: str,
+    *,
+    batch_size: int,
+    seq_len: int,
+    seed: int = 0,
+    datadir: str | None = None,
+    image_size: int | tuple[int, int] = 64,
+    channels: int = 3,
+    stride: int = 1,
+    hop: int | None = None,
+    cache: bool = True,
+    damaged: Damaged = "refuse",
+) -> Clips:
+    """Clips of walks through mazes, windows of (seq_len, height, width, channels).
+
+    Args:
+        split: "train", "valid" or "test"; "valid" is the last twentieth of the training files by name, at least one.
+        batch_size: clips per batch.
+        seq_len: frames per clip; the published videos have 300, so 36 + 264 are the most an evaluation can use.
+        seed: of the training order.
+        datadir: folder with ``train`` and ``test`` (also in ``GQN-Mazes/``), or with the zip archive. None: the
+            synthetic stand-in, generated once.
+        image_size: side of the square frames in pixels, or (height, width).
+        channels: 3, or 1 for grey.
+        stride: take every n-th frame.
+        hop: frames between the beginnings of clips; None is 1 in "train" and a whole clip in "valid" and "test".
+        cache: decode once, for all runs; false decodes whenever a clip is read.
+        damaged: refuse, or skip, videos that cannot be decoded to their end.
+
+    Raises:
+        InputError: an argument is out of range; files are missing, damaged or all too short.
+    """
+    require_choice("split", split, SPLITS)
+    form = frame_format(image_size, channels, "stretch")
+    folder = Path(datadir) if datadir else stand_in("mazes")
+    note = synthetic_note(folder)
+    what = f"GQN-Mazes, {split}" if note is None else f"GQN-Mazes (synthetic), {split}"
+    found = by_folder(find_videos(folder), folder, split)
+    store = open_videos(found, form, what=what, cache=cache, damaged=damaged)
+    arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop, "stride": stride}
+    return video_clips(store, whole(store), split, **arguments, what=what, note=note)

@@ -1,0 +1,147 @@
+"""Windows of videos: which frames of which video make a clip."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from htsr.data.cache import VideoStore
+from htsr.data.clips import Clips, require_int
+from htsr.data.video_files import Video
+from htsr.errors import InputError
+
+SYNTHETIC = "SYNTHETIC.txt"  # marks a folder of generated videos; its first line says what they stand in for
+_NAMES_SHOWN = 8
+
+
+class Segment(NamedTuple):
+    """The frames start … stop - 1 of a video of a store."""
+
+    video: int
+    start: int
+    stop: int
+
+
+class VideoWindows:
+    """Windows of ``seq_len`` frames, ``stride`` apart, a new one every ``hop`` frames of a segment.
+
+    A segment of n frames has ``(n - (seq_len - 1) * stride - 1) // hop + 1`` windows, so one of exactly the length of a
+    clip has one. Segments that are shorter have none: they are named on stderr.
+
+    Args:
+        store: the videos.
+        segments: which parts of them.
+        seq_len, stride, hop: all in frames.
+        what: the segments in words, for messages ("KTH, train").
+        note: what every result on these clips has to say ("synthetic stand-in for KTH"), or None.
+
+    Attributes:
+        left_out: the segments that are too short, each by name and length.
+
+    Raises:
+        InputError: all segments are too short.
+    """
+
+    def __init__(
+        self,
+        store: VideoStore,
+        segments: Sequence[Segment],
+        seq_len: int,
+        *,
+        stride: int,
+        hop: int,
+        what: str,
+        note: str | None = None,
+    ):
+        for name, value in {"seq_len": seq_len, "stride": stride, "hop": hop}.items():
+            require_int(name, value, least=1)
+        self._store, self._stride, self._hop, self.note = store, stride, hop, note
+        self._span = (seq_len - 1) * stride + 1
+        lengths = [segment.stop - segment.start for segment in segments]
+        self.left_out = [
+            f"{store.videos[segment.video].name} (frames {segment.start} to {segment.stop - 1})"
+            for segment, length in zip(segments, lengths, strict=True)
+            if length < self._span
+        ]
+        self._segments = [segment for segment in segments if segment.stop - segment.start >= self._span]
+        if not self._segments:
+            raise InputError(
+                f"{what}: no video has {self._span} frames, which a clip of {seq_len} frames with stride {stride} takes;"
+                f" the longest of {len(segments)} has {max(lengths, default=0)}; choose a smaller seq_len"
+                " (context + horizon in evaluations) or stride"
+            )
+        if self.left_out:
+            shown = ", ".join(self.left_out[:_NAMES_SHOWN])
+            more = f" and {len(self.left_out) - _NAMES_SHOWN} more" if len(self.left_out) > _NAMES_SHOWN else ""
+            print(
+                f"{what}: {len(self.left_out)} of {len(segments)} sequences are shorter than {self._span} frames and"
+                f" left out: {shown}{more}",
+                file=sys.stderr,
+            )
+        counts = [(segment.stop - segment.start - self._span) // hop + 1 for segment in self._segments]
+        self._ends = np.cumsum(counts)
+        self.num_clips = int(self._ends[-1])
+        self.shape = (seq_len, *store.shape)
+
+    def window(self, index: int, epoch: int = 0) -> np.ndarray:
+        """The window, uint8 (time, height, width, channel); the same in every epoch."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[number - 1]) if number else 0
+        segment = self._segments[number]
+        start = segment.start + (index - before) * self._hop
+        return self._store.read(segment.video, start, start + self._span, self._stride)
+
+
+def video_clips(
+    store: VideoStore,
+    segments: Sequence[Segment],
+    split: str,
+    *,
+    batch_size: int,
+    seq_len: int,
+    seed: int,
+    hop: int | None,
+    stride: int = 1,
+    what: str,
+    note: str | None = None,
+) -> Clips:
+    """Clips of segments. ``hop`` None is 1 frame in "train", and a whole clip, no frame twice, in "valid" and "test"."""
+    if hop is None:
+        hop = 1 if split == "train" else max(1, seq_len * stride)
+    windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note)
+    return Clips(windows, batch_size, seed)
+
+
+def whole(store: VideoStore) -> list[Segment]:
+    """Every video of a store from its first frame to its last."""
+    return [Segment(number, 0, video.frames) for number, video in enumerate(store.videos)]
+
+
+def hold_out(items: Sequence, what: str) -> tuple[list, list]:
+    """(training, validation): the last twentieth, at least one, is held out."""
+    if len(items) < 2:
+        raise InputError(f"{what} has one video, which is the valid split; train needs a second one")
+    count = max(1, len(items) // 20)
+    return list(items[:-count]), list(items[-count:])
+
+
+def by_folder(videos: Sequence[Video], folder: Path, split: str) -> list[Video]:
+    """The videos of one split by the folder ``train`` or ``test`` they lie in; "valid" is held out of ``train``."""
+    parts: dict[str, list[Video]] = {"train": [], "test": []}
+    for video in videos:
+        place = next((part for part in video.name.split("/")[-2::-1] if part in parts), None)
+        if place:
+            parts[place].append(video)
+    missing = [part for part, inside in parts.items() if not inside]
+    if missing:
+        raise InputError(f"{folder} has no videos in a folder {' or '.join(missing)}; put them into train and test")
+    train, valid = hold_out(parts["train"], f"the folder train in {folder}")
+    return {"train": train, "valid": valid, "test": parts["test"]}[split]
+
+
+def synthetic_note(folder: Path) -> str | None:
+    """What a folder of generated videos stands in for, in words; None for a folder of real ones."""
+    marker = folder / SYNTHETIC
+    return marker.read_text(encoding="utf-8").splitlines()[0] if marker.is_file() else None

@@ -1,0 +1,102 @@
+"""Look through your videos and decode them once, ready for training.
+
+    python prepare.py my_videos/ --size 64 --gray --out data/mine
+    python train.py --config configs/videos.yml --datadir data/mine
+
+Prints every video found, what is refused and why, and which videos are for training, validation and test (see
+``htsr.data.videos`` for the rules). ``--out`` receives ``frames.npy``, ``manifest.json`` and ``contact_sheet.png``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from htsr.errors import InputError, one_line_errors
+
+SHEET_VIDEOS, SHEET_PICTURES = 40, 8
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", help="a folder (one file a video, or one sub-folder of images a video), or one file")
+    parser.add_argument("--out", required=True, help="folder of the result; must not exist yet")
+    parser.add_argument("--size", type=int, nargs="+", default=[64], metavar="N", help="side, or height and width (64)")
+    parser.add_argument("--gray", action="store_true", help="one channel in place of three")
+    parser.add_argument("--fit", default="stretch", help="stretch (default), crop or letterbox other aspect ratios")
+    parser.add_argument("--damaged", default="skip", help="skip (default) or refuse videos that cannot be decoded")
+    args = parser.parse_args()
+    with one_line_errors():
+        prepare(args)
+        return 0
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Decode, divide, report."""
+    from htsr.data.cache import CachedVideos, Damaged, write_entry
+    from htsr.data.clips import require_choice
+    from htsr.data.video_files import find_videos, frame_format
+    from htsr.data.videos import split_videos
+
+    source, out = Path(args.videos), Path(args.out)
+    if len(args.size) > 2:
+        raise InputError(f"--size takes one number, or height and width, received {len(args.size)}")
+    require_choice("--damaged", args.damaged, get_args(Damaged))
+    form = frame_format(args.size[0] if len(args.size) == 1 else tuple(args.size), 1 if args.gray else 3, args.fit)
+    if out.exists():
+        raise InputError(f"{out} exists; give --out a new folder, or delete it first")
+    found = find_videos(source)
+    print(f"{source}: {len(found)} videos found")
+
+    def splits(stored):
+        parts = split_videos(stored, source)
+        return {"splits": {split: [list(segment) for segment in segments] for split, segments in parts.items()}}
+
+    write_entry(out, found, form, what=str(source), damaged=args.damaged, extra=splits)
+    store = CachedVideos(out)
+    _report(store, out)
+    _save_sheet(store, out / "contact_sheet.png")
+
+
+def _report(store, out: Path) -> None:
+    width = max(len(video.name) for video in store.videos)
+    for video in store.videos:
+        fps = f"{video.fps:.4g} fps" if video.fps else "no frame rate"
+        print(f"  {video.name:{width}}  {video.frames:7,} frames  {fps}{f'  ({video.note})' if video.note else ''}")
+    for why in store.refused.values():
+        print(f"  refused: {why}")
+    for split, segments in store.manifest["splits"].items():
+        frames = sum(stop - start for _, start, stop in segments)
+        print(f"{split}: {frames:,} frames in {len(segments)}: {', '.join(_name(store, part) for part in segments)}")
+    size = (out / "frames.npy").stat().st_size / 2**20
+    height, wide, channels = store.shape
+    print(f"{out}: frames of {height} x {wide} x {channels}, {size:.1f} MiB; look at {out}/contact_sheet.png")
+    print(f"next: python train.py --config configs/videos.yml --datadir {out}")
+
+
+def _name(store, segment) -> str:
+    number, start, stop = segment
+    video = store.videos[number]
+    return video.name if stop - start == video.frames else f"{video.name} (frames {start} to {stop - 1})"
+
+
+def _save_sheet(store, path: Path) -> None:
+    """Some pictures of each part of each split, at equal distances from first to last."""
+    from htsr import plots
+
+    rows = {}
+    for split, segments in store.manifest["splits"].items():
+        for segment in segments:
+            number, start, stop = segment
+            chosen = np.unique(np.linspace(start, stop - 1, SHEET_PICTURES).round().astype(int))
+            pictures = np.concatenate([store.read(number, index, index + 1) for index in chosen])
+            rows[f"{split}: {_name(store, segment)}"] = pictures
+    plots.save_contact_sheet(path, dict(list(rows.items())[:SHEET_VIDEOS]))
+    if len(rows) > SHEET_VIDEOS:
+        print(f"the contact sheet shows the first {SHEET_VIDEOS} of {len(rows)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
