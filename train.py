@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
     parser.add_argument(
-        "--no-cache", action="store_true", help="decode videos anew for every clip, as data.cache=false"
+        "--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false"
     )
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
     args = parser.parse_args()

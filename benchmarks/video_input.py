@@ -2,10 +2,10 @@
 
     python -m benchmarks.video_input [--configs configs/mazes_laptop.yml configs/kth_laptop.yml] [--datadir DIR]
 
-For every config: decoding on the fly (``cache: false``), the first run (decode everything into the cache; the frames of
-the training split), and all runs after it (memory-mapped), as float32 batches of the config's size through
-``Clips.dataset``, in training order. Then training steps of the config, alternating with reading: clips a second, and how
-many times faster the input is. Decoding is timed in a cache of its own, which is deleted.
+For every config: decoding on the fly (``cache: false``), the first run (the training split is decoded into the cache),
+and all runs after it (memory-mapped), as float32 batches of the config's size through ``Clips.dataset``, in training
+order. Then training steps of the config, alternating with reading: clips a second, and how many times faster the input
+is. Decoding is timed in a cache of its own, which is deleted.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def measure(path: str, datadir: str | None) -> None:
     with own_cache():
         began = time.perf_counter()
         clips = load_clips(split="train", **data)
-        stored = clips.source.frames_stored / (time.perf_counter() - began) / clips.shape[0]
+        stored = (
+            sum(video.frames for video in clips.source.store.videos) / (time.perf_counter() - began) / clips.shape[0]
+        )
     clips = load_clips(split="train", **data)
     step = training_step(build_model(**{**config["model"], "frame_shape": list(clips.shape[1:])}), config, clips)
     warm, trained = [], []

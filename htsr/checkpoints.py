@@ -221,9 +221,7 @@ def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True
     return load_run(logdir, which, ema)[0]
 
 
-def load_run(
-    logdir: str | Path, which: str | int = "latest", ema: bool = True
-) -> tuple["VideoModel", dict[str, Any]]:
+def load_run(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> tuple["VideoModel", dict[str, Any]]:
     """``load_model``, and the manifest of the checkpoint that it took; a step may be text, as scripts receive it."""
     from htsr.models import build_model
 

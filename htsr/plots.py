@@ -110,7 +110,10 @@ def save_contact_sheet(path: str | Path, rows: Rows) -> None:
     scale, font, line = _scale(width, 64), _font(), _TEXT + 2 * _GAP
     cell_height, cell_width = height * scale + 2 * _BORDER, width * scale + 2 * _BORDER
     longest = max(len(pictures) for pictures in rows.values()) * (cell_width + _GAP)
-    size = (math.ceil(max(longest, *(font.getlength(label) for label in rows))) + 2 * _GAP, len(rows) * (cell_height + line))
+    size = (
+        math.ceil(max(longest, *(font.getlength(label) for label in rows))) + 2 * _GAP,
+        len(rows) * (cell_height + line),
+    )
     sheet = Image.new("RGB", size, _WHITE)
     draw = ImageDraw.Draw(sheet)
     for row, (label, pictures) in enumerate(rows.items()):

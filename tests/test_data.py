@@ -301,9 +301,9 @@ def test_an_error_inside_the_pipeline_is_kept():
             raise InputError("video 2.avi has changed")
 
     clips = Clips(Broken(), batch_size=4)
-    with pytest.raises(tf.errors.OpError, match="video 2.avi has changed"):
+    with pytest.raises(tf.errors.OpError, match=r"video 2\.avi has changed"):
         list(clips.dataset(0, 2))
-    with pytest.raises(InputError, match="video 2.avi has changed"):
+    with pytest.raises(InputError, match=r"video 2\.avi has changed"):
         raise clips.failure
 
 

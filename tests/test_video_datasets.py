@@ -40,6 +40,13 @@ def all_numbers(clips):
     return [read_numbers(clips.window(index)) for index in range(clips.num_clips)]
 
 
+def files_by_split(name, datadir, **arguments):
+    return {
+        split: {file for file, _ in all_numbers(load(name, split, datadir, **arguments))}
+        for split in ("train", "valid", "test")
+    }
+
+
 # KTH
 
 
@@ -62,8 +69,7 @@ def kth(tmp_path):
     ],
 )
 def test_kth_splits_are_of_persons(kth, persons, expected):
-    found = {split: {file for file, _ in all_numbers(load("kth", split, kth, persons=persons))} for split in expected}
-    assert found == expected
+    assert files_by_split("kth", kth, persons=persons) == expected
     with pytest.raises(InputError, match="unknown persons 'published'; known: htsr, standard"):
         load("kth", "train", kth, persons="published")
 
@@ -127,11 +133,8 @@ def test_kth_in_folders_with_other_names(tmp_path):
             write_video(
                 tmp_path / "KTH" / part / f"{number}.avi", frames_of(number + 10 * (part == "test")), 25, "FFV1"
             )
-    files = {
-        split: {file for file, _ in all_numbers(load("kth", split, tmp_path))} for split in ("train", "valid", "test")
-    }
-    assert files == {"train": {0, 1}, "valid": {2}, "test": {10}}
-    with pytest.raises(InputError, match="persons and actions are read from names such as .* has KTH/test/0.avi"):
+    assert files_by_split("kth", tmp_path) == {"train": {0, 1}, "valid": {2}, "test": {10}}
+    with pytest.raises(InputError, match=r"persons and actions are read from names such as .* there is KTH/test/0\.avi"):
         load("kth", "train", tmp_path, persons="standard")
 
 
@@ -150,10 +153,7 @@ def test_mazes_from_folders_and_from_the_zip_archive(tmp_path):
     (tmp_path / "zip").mkdir()
     (tmp_path / "gqn_mazes.zip").rename(tmp_path / "zip" / "gqn_mazes.zip")
     for place in (folder, tmp_path / "zip"):
-        files = {
-            split: {f for f, _ in all_numbers(load("mazes", split, place))} for split in ("train", "valid", "test")
-        }
-        assert files == {"train": set(range(38)), "valid": {38, 39}, "test": {50, 51}}
+        assert files_by_split("mazes", place) == {"train": set(range(38)), "valid": {38, 39}, "test": {50, 51}}
     (folder / "train").rename(folder / "training")
     with pytest.raises(InputError, match="has no videos in a folder train; put them into train and test"):
         load("mazes", "train", folder)
@@ -170,15 +170,12 @@ def folder(tmp_path):
 
 
 def test_automatic_split_is_disjoint_complete_and_stable(folder):
-    def split(where):
-        return {name: {f for f, _ in all_numbers(load("videos", name, where))} for name in ("train", "valid", "test")}
-
-    first = split(folder)
+    first = files_by_split("videos", folder)
     assert sorted(file for files in first.values() for file in files) == list(range(10))
     assert {name: len(files) for name, files in first.items()} == {"train": 6, "valid": 2, "test": 2}
     write_video(folder / "another.avi", frames_of(60), 10, "FFV1")
-    moved = sum(len(files - split(folder)[name]) for name, files in first.items())
-    assert moved <= 2
+    now = files_by_split("videos", folder)
+    assert sum(len(files - now[name]) for name, files in first.items()) <= 2
 
 
 def test_windows_overlap_and_a_clip_of_exactly_the_length_gives_one(tmp_path):
@@ -201,8 +198,7 @@ def test_windows_overlap_and_a_clip_of_exactly_the_length_gives_one(tmp_path):
 
 def test_listed_split(folder):
     (folder / "splits.json").write_text(json.dumps({"train": [f"{n}.avi" for n in range(5)], "test": ["9.avi"]}))
-    files = {split: {f for f, _ in all_numbers(load("videos", split, folder))} for split in ("train", "valid", "test")}
-    assert files == {"train": {0, 1, 2, 3}, "valid": {4}, "test": {9}}
+    assert files_by_split("videos", folder) == {"train": {0, 1, 2, 3}, "valid": {4}, "test": {9}}
 
 
 @pytest.mark.parametrize(
@@ -245,13 +241,14 @@ def test_colours_sizes_and_streaming(tmp_path):
     assert streamed.num_clips == 4
     for index in range(4):
         np.testing.assert_array_equal(streamed.window(index), exact.window(0)[2 * index : 2 * index + 5])
-    for wrong, message in {
-        "channels": "channels must be 1",
-        "fit": "unknown fit",
-        "image_size": "image_size must",
-    }.items():
+    refused = {
+        "channels": (2, "channels must be 1"),
+        "fit": ("squeeze", "unknown fit"),
+        "image_size": (0, "image_size must"),
+    }
+    for name, (value, message) in refused.items():
         with pytest.raises(InputError, match=message):
-            load("videos", "test", tmp_path, **{wrong: {"channels": 2, "fit": "squeeze", "image_size": 0}[wrong]})
+            load("videos", "test", tmp_path, **{name: value})
 
 
 def test_videos_errors(tmp_path):

@@ -94,8 +94,8 @@ def _split(folder: Path, split: str, persons: str, actions: Sequence[str] | None
         if actions or persons != "htsr":
             odd = next(video.name for video, match in zip(videos, parsed, strict=True) if not match)
             raise InputError(
-                f"persons and actions are read from names such as person01_walking_d1_uncomp.avi, but {folder} has {odd};"
-                " leave both out, or rename the files"
+                "persons and actions are read from names such as person01_walking_d1_uncomp.avi, but there is"
+                f" {odd} in {folder}; leave both out, or rename the files"
             )
         return by_folder(videos, folder, split)
     last = LAST_TRAINING_PERSON[persons]

@@ -5,7 +5,8 @@ other clothes, indoors. A stand-in where the recordings are not at hand, no subs
 from film, and figures reached on it are not comparable with figures on KTH.
 
 A person is a jointed figure of rounded, tapered limbs. The joints are computed in three dimensions, (forward, up, near)
-in shares of the body height, where near is the person's right. Feet follow a prescribed path, fixed to the ground while
+in shares of the body height, where near is the person's right, and the left of one who
+goes to the left, whose picture is mirrored. Feet follow a prescribed path, fixed to the ground while
 they carry weight, and the knees follow from it; arms are turned by angles. All are smooth periodic functions of the
 phase of the movement, which is counted in cycles.
 """
@@ -30,7 +31,6 @@ _FLAT = math.asin((_ANKLE_UP - _TOES_UP) / FOOT)  # how far the line from toes t
 _HORIZON, _GROUND, _DISTANCE = 46, 108, 300  # rows of the horizon and of the feet, and the camera's distance, pixels
 _SHIFT = 4  # the drawing functions take coordinates in 1 / 2**_SHIFT pixels
 _SIDES = {"near": 1, "far": -1}
-_SHADOW = ((0.05, 0.9), (0.03, 0.82))  # radius and light
 
 
 class Person(NamedTuple):
@@ -78,14 +78,18 @@ class Pose(NamedTuple):
     tilt: np.ndarray  # of the feet, (side, frame)
     arms: np.ndarray  # (side, upper or forearm, swing forward or spread, frame), radians from hanging down
 
+    @property
+    def ankles(self) -> np.ndarray:
+        """Like the toes, (side, frame, 3)."""
+        return self.toes + FOOT * _vectors(-np.cos(self.tilt), np.sin(self.tilt), 0)
+
 
 class Capsule(NamedTuple):
     """A part of the figure, the hull of two circles; radii are shares of the body height."""
 
     start: str
     end: str
-    start_radius: float
-    end_radius: float
+    radii: tuple[float, float]
     grey: float
 
 
@@ -102,6 +106,30 @@ GAITS = {
     "jogging": Gait(18.5, 0.62, 0.42, 0.07, (-0.1, 0.85, 0.9), -0.01, 0.12, 0.45, (1.4, 0.2)),
     "running": Gait(16.0, 0.82, 0.34, 0.14, (-0.1, 0.95, 1.2), -0.012, 0.22, 0.75, (1.5, 0.3)),
 }
+
+Shapes = tuple[tuple[str, str, float, float, str], ...]  # from joint, to joint, radius at either, what it is made of
+_HAND_RADIUS = 0.017
+_ARM: Shapes = (
+    ("shoulder", "elbow", 0.032, 0.024, "top"),
+    ("elbow", "wrist", 0.023, 0.017, "sleeves"),
+    ("wrist", "hand", _HAND_RADIUS, _HAND_RADIUS, "skin"),
+)
+_LEG: Shapes = (
+    ("ankle", "toes", 0.026, 0.015, "shoes"),
+    ("hip", "knee", 0.05, 0.034, "trousers"),
+    ("knee", "ankle", 0.034, 0.022, "trousers"),
+)
+_HEAD: Shapes = (
+    ("chest", "jaw", 0.028, 0.026, "neck"),
+    ("nape", "top", 0.04, 0.042, "hair"),
+    ("jaw", "crown", 0.03, 0.038, "skin"),
+)
+_BELLY: Shapes = (("chest", "pelvis", 0.045, 0.03, "top"),)
+_TORSO: Shapes = (("breast", "waist", 0.056, 0.05, "top"),)
+_COAT: Shapes = (("waist", "hem", 0.056, 0.062, "top"),)
+_BAG: Shapes = (("bag_top", "bag_bottom", 0.045, 0.055, "bag"),)
+_SHADOW = ((0.05, 0.9), (0.03, 0.82))  # radius and light
+
 _PERIODS = {"boxing": 21.0, "handclapping": 22.0, "handwaving": 38.0}
 
 
@@ -156,7 +184,7 @@ def person_traits(person: int, *, seed: int = 0) -> Person:
     vary = generator.uniform
     return Person(
         height=vary(76, 87),
-        build=vary(0.88, 1.15),
+        build=vary(0.9, 1.12),
         legs=vary(0.96, 1.03),
         arms=vary(0.95, 1.05),
         shoulders=vary(0.1, 0.125),
@@ -185,8 +213,8 @@ def joint_positions(person: Person, action: str, phase: np.ndarray) -> dict[str,
         Joints by name, pixels (frame, 3): forward, where cycle 0 begins at 0, up from the ground, near. The shoulder,
         elbow, wrist, hand, hip, knee, ankle and toes of the two sides are named like "near_knee".
     """
-    pose = _gait(GAITS[action], person, phase) if action in GAITS else _STANDING[action](person, phase)
-    joints = _trunk(pose, _pelvis(pose, person))
+    pose = _pose(person, action, phase)
+    joints = _trunk(pose, _vectors(0, _pelvis_height(person, action) + pose.bob, 0))
     for side, (name, sign) in enumerate(_SIDES.items()):
         limbs = _leg(pose, person, side, sign, joints["pelvis"]) | _arm(pose, person, side, sign, joints["chest"])
         joints |= {f"{name}_{joint}": position for joint, position in limbs.items()}
@@ -197,13 +225,13 @@ def joint_positions(person: Person, action: str, phase: np.ndarray) -> dict[str,
 # From pose to joints, in shares of the height
 
 
-def _pelvis(pose: Pose, person: Person) -> np.ndarray:
-    """(frame, 3), as high as the legs reach when they are stretched most."""
-    ankles = pose.toes + FOOT * _vectors(-np.cos(pose.tilt), np.sin(pose.tilt), 0)
+def _pelvis_height(person: Person, action: str) -> float:
+    """The height about which the pelvis moves: where a leg is just about straight once in a cycle."""
+    pose = _pose(person, action, np.linspace(0, 1, 100))
+    forward, up, near = np.moveaxis(pose.ankles, -1, 0)
     reach = 0.995 * person.legs * (THIGH + SHIN)
-    aside = np.abs(ankles[..., 2]) - _HIP
-    highest = ankles[..., 1] + np.sqrt(reach**2 - ankles[..., 0] ** 2 - aside**2)
-    return _vectors(0, (highest - pose.bob).min() + pose.bob, 0)
+    highest = up + np.sqrt(reach**2 - forward**2 - (np.abs(near) - _HIP) ** 2)
+    return float((highest - pose.bob).min())
 
 
 def _trunk(pose: Pose, pelvis: np.ndarray) -> dict[str, np.ndarray]:
@@ -225,8 +253,7 @@ def _trunk(pose: Pose, pelvis: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _leg(pose: Pose, person: Person, side: int, sign: int, pelvis: np.ndarray) -> dict[str, np.ndarray]:
-    toes = pose.toes[side]
-    ankle = toes + FOOT * _vectors(-np.cos(pose.tilt[side]), np.sin(pose.tilt[side]), 0)
+    toes, ankle = pose.toes[side], pose.ankles[side]
     hip = pelvis + np.array([0, 0, sign * _HIP])
     thigh, shin = person.legs * THIGH, person.legs * SHIN
     line = ankle - hip
@@ -256,6 +283,10 @@ def _arm(pose: Pose, person: Person, side: int, sign: int, chest: np.ndarray) ->
 # Poses
 
 
+def _pose(person: Person, action: str, phase: np.ndarray) -> Pose:
+    return _gait(GAITS[action], person, phase) if action in GAITS else _STANDING[action](person, phase)
+
+
 def _gait(gait: Gait, person: Person, phase: np.ndarray) -> Pose:
     stride = gait.stride * person.step
     phases = np.stack([phase, phase + 0.5])
@@ -278,8 +309,8 @@ def _steps(gait: Gait, stride: float, phase: np.ndarray) -> tuple[np.ndarray, np
     """Toes (side, frame, 3) and tilt (side, frame) of feet that land at phase 0 and leave the ground at ``duty``."""
     duty = gait.duty
     swing = np.clip((phase - duty) / (1 - duty), 0, 1)
-    late = stride * (1 - duty) / 2 * swing * (1 - swing) * (2 * swing - 1)  # it does not turn back at once
-    there = np.where(phase < duty, stride * (duty / 2 - phase), stride * duty * (_smooth(swing) - 0.5) + late)
+    trailing = stride * (1 - duty) * swing * (1 - swing) ** 2  # leaving the ground does not change the speed
+    there = np.where(phase < duty, stride * (duty / 2 - phase), stride * duty * (_smooth(swing) - 0.5) - trailing)
     land, leave, middle = gait.tilt
     times, values = (0, 0.16 * duty, 0.45 * duty, duty, 0.4 + 0.6 * duty, 1), (land, 0, 0, leave, middle, land)
     tilt = _FLAT + _keyframes(phase, np.array(times), np.array(values))
@@ -301,22 +332,23 @@ def _boxing(person: Person, phase: np.ndarray) -> Pose:
 
 
 def _handwaving(person: Person, phase: np.ndarray) -> Pose:
-    def spread(phase):
+    def spread(phase: np.ndarray) -> np.ndarray:
         return 0.3 + (2.2 + 0.2 * person.swing) * (1 - np.cos(2 * np.pi * phase)) / 2
 
     return _stand(phase, arms=_angles((0, spread(phase)), (0, spread(phase - 0.04) + 0.2)))
 
 
 def _handclapping(person: Person, phase: np.ndarray) -> Pose:
-    apart = (1 - np.cos(2 * np.pi * phase)) / 2
-    wide = person.swing * apart
-    return _stand(phase, arms=_angles((0.5, 0.15 + 0.5 * wide), (1.9, -0.65 + 1.1 * wide)))
+    wide = person.swing * (1 - np.cos(2 * np.pi * phase)) / 2
+    elbow = person.shoulders + person.arms * UPPER_ARM * math.sin(0.15)  # from the middle, when the hands meet
+    meet = -math.asin((elbow - _HAND_RADIUS) / (person.arms * FOREARM + HAND))
+    return _stand(phase, arms=_angles((0.5, 0.15 + 0.5 * wide), (1.9, meet + 1.1 * wide)))
 
 
 _STANDING = {"boxing": _boxing, "handclapping": _handclapping, "handwaving": _handwaving}
 
 
-def _stand(phase: np.ndarray, arms: np.ndarray, toes=((0.06, 0.1), (0.06, -0.1)), twist=0.0, lean=0.0) -> Pose:
+def _stand(phase: np.ndarray, arms: np.ndarray, toes: tuple = ((0.06, 0.1), (0.06, -0.1)), twist=0.0, lean=0.0) -> Pose:
     """Feet on the ground at ``toes``, (forward, near) of either side; the body sways a little."""
     still = np.zeros(len(phase))
     feet = [_vectors(forward, _TOES_UP, near + still) for forward, near in toes]
@@ -418,8 +450,7 @@ def _outlines(
     zoom = zoom[:, np.newaxis, np.newaxis]
     x = zoom * scale * direction * (math.cos(angle) * forward - math.sin(angle) * near)
     y = zoom * (_HORIZON - HEIGHT / 2 + scale * (_GROUND - _HORIZON - up))
-    radii = np.array([[capsule.start_radius, capsule.end_radius] for capsule in figure])
-    radii = zoom * scale * person.height * radii
+    radii = zoom * scale * person.height * np.array([capsule.radii for capsule in figure])
     line = np.arctan2(y[..., 1] - y[..., 0], x[..., 1] - x[..., 0])
     turns = np.pi * np.array([np.linspace(0.5, 1.5, 7), np.linspace(-0.5, 0.5, 7)])  # half a circle at either end
     turns = turns + line[..., np.newaxis, np.newaxis]
@@ -432,42 +463,25 @@ def _outlines(
 def _figure(person: Person, action: str, scenario: int, ground: float) -> list[Capsule]:
     """The capsules from back to front; ``ground`` is the grey they stand on."""
     top, trousers = person.outfits[scenario == 3]
-    sleeve = person.skin if person.bare_arms and scenario != 3 else top
-    build = person.build
+    sleeves = person.skin if person.bare_arms and scenario != 3 else top
+    greys = {"top": top, "trousers": trousers, "sleeves": sleeves, "skin": person.skin, "neck": 0.85 * person.skin}
+    greys |= {"hair": person.hair, "shoes": person.shoes, "bag": 0.7 * person.shoes}
 
-    def arm(side: str, light: float) -> list[Capsule]:
+    def dress(parts: Shapes, side: str = "", light: float = 1) -> list[Capsule]:
         return [
-            Capsule(f"{side}_shoulder", f"{side}_elbow", 0.032 * build, 0.024 * build, light * top),
-            Capsule(f"{side}_elbow", f"{side}_wrist", 0.023 * build, 0.017 * build, light * sleeve),
-            Capsule(f"{side}_wrist", f"{side}_hand", 0.018, 0.017, light * person.skin),
+            Capsule(side + start, side + end, (person.build * first, person.build * last), light * greys[material])
+            for start, end, first, last, material in parts
         ]
 
-    def leg(side: str, light: float) -> list[Capsule]:
-        return [
-            Capsule(f"{side}_ankle", f"{side}_toes", 0.026, 0.015, light * person.shoes),
-            Capsule(f"{side}_hip", f"{side}_knee", 0.05 * build, 0.034 * build, light * trousers),
-            Capsule(f"{side}_knee", f"{side}_ankle", 0.034 * build, 0.022 * build, light * trousers),
-        ]
-
-    def torso(side: str) -> list[Capsule]:
-        return [Capsule(f"{side}_breast", f"{side}_waist", 0.056 * build, 0.05 * build, top)]
-
-    shadow = [Capsule("near_ground", "far_ground", radius, radius, light * ground) for radius, light in _SHADOW]
-    belly = Capsule("chest", "pelvis", 0.045 * build, 0.055 * build, top)
-    trunk = [belly, *torso("far"), *torso("near")]
-    if scenario == 3 and person.coat:
-        trunk += [Capsule(f"{side}_waist", f"{side}_hem", 0.056 * build, 0.062 * build, top) for side in _SIDES]
-    elif scenario == 3:
-        trunk = [Capsule("bag_top", "bag_bottom", 0.045, 0.055, 0.7 * person.shoes), *trunk]
-    head = [
-        Capsule("chest", "jaw", 0.028 * build, 0.026 * build, 0.85 * person.skin),
-        Capsule("nape", "top", 0.04, 0.042, person.hair),
-        Capsule("jaw", "crown", 0.03, 0.038, person.skin),
-    ]
-    if action in GAITS or action == "boxing":
-        parts = [*shadow, *arm("far", 0.8), *leg("far", 0.8), *leg("near", 1), *trunk, *head, *arm("near", 1)]
-    else:  # seen from the front, no side is darker, and both arms are before the body
-        parts = [*shadow, *leg("far", 1), *leg("near", 1), *trunk, *head, *arm("far", 1), *arm("near", 1)]
+    shadow = [Capsule("near_ground", "far_ground", (radius, radius), light * ground) for radius, light in _SHADOW]
+    frontal = action in {"handclapping", "handwaving"}
+    light = 1 if frontal else 0.8
+    torso = [*dress(_BELLY), *dress(_TORSO, "far_"), *dress(_TORSO, "near_")]
+    if scenario == 3:
+        torso = [*torso, *dress(_COAT, "far_"), *dress(_COAT, "near_")] if person.coat else [*dress(_BAG), *torso]
+    body = [*dress(_LEG, "far_", light), *dress(_LEG, "near_"), *torso, *dress(_HEAD)]
+    far, near = dress(_ARM, "far_", light), dress(_ARM, "near_")
+    parts = [*shadow, *body, *far, *near] if frontal else [*shadow, *far, *body, *near]
     contrast = 0.6 if scenario == 4 else 1
     return [part._replace(grey=ground + contrast * (part.grey - ground)) for part in parts]
 

@@ -27,7 +27,7 @@ Split = Literal["train", "test"]
 Source = Literal["builtin", "labmaze"]
 FRAMES, SIZE = 300, 64
 FPS = 15  # for playback
-MARGIN = 0.4  # no wall is nearer to the agent, in cells
+MARGIN = 0.45  # no wall is nearer to the agent, in cells
 
 _ZOOM = 0.7  # tangent of half the field of view: 70 degrees, as wide as high
 _TEXTURE = 64  # texels along a cell
@@ -82,13 +82,7 @@ class Hits(NamedTuple):
 
 
 def maze_video(
-    split: Split,
-    index: int,
-    *,
-    seed: int = 0,
-    frames: int = FRAMES,
-    size: int = SIZE,
-    source: Source = "builtin",
+    split: Split, index: int, *, seed: int = 0, frames: int = FRAMES, size: int = SIZE, source: Source = "builtin"
 ) -> np.ndarray:
     """Draws one video, a pure function of the arguments; a longer one continues the same walk.
 
@@ -181,7 +175,7 @@ def _samples(maze: Maze, num_styles: int, path: Walk, size: int) -> tuple[np.nda
 
     # A coarser level of a texture is taken where a sample covers more than one texel.
     level = _level(hits.depth * spacing / hits.facing)
-    column = (hits.across * _TEXTURE).astype(np.intp) >> level
+    column = np.minimum(hits.across * _TEXTURE, _TEXTURE - 1).astype(np.intp) >> level
     base = maze.styles.take(hits.cell) * _PYRAMID + _LEVELS[level] + column
     level, base = level[:, np.newaxis], base[:, np.newaxis]
     row = (slope * (depth * _TEXTURE) + _TEXTURE / 2).astype(np.intp)
@@ -250,7 +244,7 @@ def walk(walls: np.ndarray, frames: int, generator: np.random.Generator) -> Walk
     glance_phase = int(generator.integers(_GLANCE_EVERY))
     points = _way(walls, generator, length=frames * _SPEED + 2)
     steps = np.diff(points)
-    distances = np.concatenate([[0], np.cumsum(np.sqrt(steps.real**2 + steps.imag**2))])
+    distances = np.concatenate([[0], np.cumsum(np.sqrt(np.real(steps) ** 2 + np.imag(steps) ** 2))])
     distance, speed, spin, heading = 0.0, _SPEED / 2, 0.0, None
     places, views = [], []
     for frame in range(frames):
@@ -292,7 +286,7 @@ def _way(walls: np.ndarray, generator: np.random.Generator, length: float) -> np
 
     The centres of the cells are the control points of a quadratic B-spline, which stays in their hull.
     """
-    free = [tuple(cell) for cell in np.argwhere(~walls).tolist()]
+    free = [(row, column) for row, column in np.argwhere(~walls).tolist()]
     cells = [free[generator.integers(len(free))]]
     while len(cells) < 2 * length + 3:  # the rounded way is longer than half a cell per cell
         came_from = _shortest_paths(walls, cells[-1])
@@ -349,13 +343,13 @@ def random_maze(generator: np.random.Generator) -> Maze:
         new = moves[generator.integers(len(moves))]
         walls[new] = walls[(row + new[0]) // 2, (column + new[1]) // 2] = False
         stack.append(new)
-    doors = generator.random(walls.shape) < 0.15
+    doors = generator.random(walls.shape) < 0.12
     walls[1:-1:2, 2:-1:2] &= ~doors[1:-1:2, 2:-1:2]
     walls[2:-1:2, 1:-1:2] &= ~doors[2:-1:2, 1:-1:2]
 
     styles = np.zeros(walls.shape, np.intp)
     styles[:, nodes + 1 :] = 1  # two kinds of corridor
-    for style in range(2, nodes + 1):
+    for style in range(2, nodes):
         height, width = ((3, 3), (3, 5), (5, 3))[generator.integers(3)]
         top, left = (1 + 2 * int(generator.integers((len(walls) - side) // 2)) for side in (height, width))
         room = slice(top, top + height), slice(left, left + width)
@@ -386,7 +380,8 @@ def random_textures(generator: np.random.Generator, styles: int) -> Textures:
     height = np.linspace(0, 1, _TEXTURE)[:, np.newaxis, np.newaxis]
     clouds = np.clip(3 * _clouds(generator) - 1.5, 0, 0.7)[..., np.newaxis] * np.minimum(1, 4 * height)
     blue = horizon + (top - horizon) * height
-    return Textures(np.stack(walls), np.stack(floors), (blue + clouds * (255 - blue)).astype(np.uint8))
+    sky = _on_cube((blue + clouds * (255 - blue)).astype(np.uint8))
+    return Textures(np.stack(walls), np.stack(floors), sky)
 
 
 def _paint(tone: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -418,6 +413,16 @@ def _clouds(generator: np.random.Generator) -> np.ndarray:
     return noise
 
 
+def _on_cube(panorama: np.ndarray) -> np.ndarray:
+    """A cylinder's picture, (64, 256, 3) by angle and height, on the four squares of a sky, without a kink between."""
+    across = (np.arange(_TEXTURE) + 0.5) / (_TEXTURE / 2) - 1
+    angle = across * (1.273 - 0.273 * np.abs(across))  # 4 / pi of the arctangent, nearly
+    column = ((1 + angle) * (_TEXTURE / 2)).astype(np.intp)
+    row = (np.arange(_TEXTURE)[:, np.newaxis] / np.sqrt(1 + across**2)).astype(np.intp)
+    squares = panorama.reshape(_TEXTURE, 4, _TEXTURE, 3).swapaxes(1, 2)[row, column]
+    return squares.swapaxes(1, 2).reshape(panorama.shape)
+
+
 def _stretched(values: np.ndarray, factor: int) -> np.ndarray:
     """``factor`` rows from each row to the next, with a smooth step between them."""
     t = np.arange(factor)[:, np.newaxis] / factor
@@ -434,7 +439,7 @@ def _labmaze(generator: np.random.Generator) -> tuple[Maze, Textures]:
         from labmaze import assets
     except ImportError:
         raise InputError(
-            "source=labmaze needs the package labmaze, which is not installed; pip install labmaze, or use source=builtin"
+            "source=labmaze needs the package labmaze, which is not installed: pip install labmaze, or source=builtin"
         ) from None
     side = 2 * int(generator.integers(4, 6)) + 1
     layout = labmaze.RandomMaze(

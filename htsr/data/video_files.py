@@ -2,19 +2,21 @@
 
 Frames come out as uint8 ``(height, width, channel)``, one after the other, so an hour takes no more memory than a
 second. OpenCV decodes; PyAV (``pip install av``) takes over, where it is installed, what OpenCV cannot open. When the
-last frame is out, the count is held against what the file states: a video that ends early, or whose frames are all the
-same, raises `DamagedVideo` instead of passing for a shorter one.
+last frame is out, count and time are held against what the file states: a video that ends early, or whose frames are
+all the same, raises `DamagedVideo` instead of passing for a shorter one. Nothing in MPEG program and transport streams
+(.mpg, .ts) or in live recordings (.webm of a browser) states a length: there a file that was cut cannot be told.
 """
 
 import contextlib
 import os
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -32,7 +34,7 @@ IMAGES = (".png", ".jpg", ".jpeg")
 ARRAYS = (".npy", ".npz")
 SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
-_EXACT_COUNTS = (".avi", ".mp4", ".m4v", ".mov")  # the others' is their duration times their frame rate
+_EXACT_COUNTS = (".avi", ".mp4", ".m4v", ".mov")  # the others' is the file's duration times its frame rate
 _MAY_LACK = 2  # frames: encoders count one or two that they never wrote
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)
 
@@ -144,9 +146,10 @@ class VideoReader:
         self.video, self._form, self._start = video, form, start
         self.decoder, self.stated, self.fps = "", None, None
         self.decoded, self.repeated, self.note = 0, 0, None
+        self._reached, self._says, self._estimated = 0, _Says(), False
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        last, self.decoded, self.repeated, self.note = None, 0, 0, None
+        last, self.decoded, self.repeated, self.note, self._reached = None, 0, 0, None, 0
         with _on_disk(self.video) as path:
             for image in self._images(path):
                 frame = convert(image, self._form) if self._form else image
@@ -168,7 +171,8 @@ class VideoReader:
         return self._from_animation(path) if suffix == ".gif" else self._from_container(path)
 
     def _from_container(self, path: Path) -> Iterator[np.ndarray]:
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._says, self._estimated = _look_into(path), path.suffix.lower() not in _EXACT_COUNTS
+        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # FFmpeg takes "a:b.mp4" for an address
         try:
             if self._start:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, self._start)
@@ -177,10 +181,11 @@ class VideoReader:
                 yield from self._with_pyav(path)
                 return
             self.decoder = f"opencv {cv2.__version__}"
-            self.stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
             self.fps = capture.get(cv2.CAP_PROP_FPS) or None
+            self._stated(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
             shape = image.shape
             while image is not None:
+                self._reach(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
                 if image.shape != shape:
                     raise self._changed(image.shape, shape)
                 yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -189,6 +194,8 @@ class VideoReader:
             capture.release()
 
     def _with_pyav(self, path: Path) -> Iterator[np.ndarray]:
+        if self._says.whole is False:
+            raise DamagedVideo(f"video {self.video.name} is damaged: the end of the file is missing; replace the file")
         try:
             import av
         except ImportError:
@@ -202,10 +209,16 @@ class VideoReader:
                 if not container.streams.video:
                     raise DamagedVideo(f"video {self.video.name} has no picture; replace or remove the file")
                 stream = container.streams.video[0]
-                self.stated, self.fps = stream.frames or None, float(stream.average_rate or 0) or None
+                self.fps, shape = float(stream.average_rate or 0) or None, None
+                self._stated(stream.frames or round((container.duration or 0) / 1e6 * (self.fps or 0)))
                 for number, frame in enumerate(container.decode(stream)):
+                    image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                    shape = shape or image.shape
+                    if image.shape != shape:
+                        raise self._changed(image.shape, shape)
+                    self._reach((frame.time or 0) - (container.start_time or 0) / 1e6)
                     if number >= self._start:
-                        yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                        yield image
         except av.FFmpegError as error:
             raise DamagedVideo(
                 f"video {self.video.name} cannot be decoded ({error}); replace or remove the file"
@@ -274,19 +287,33 @@ class VideoReader:
             f" {first[1]} x {first[0]} as at its beginning; make all frames one size"
         )
 
+    def _stated(self, count: int) -> None:
+        """``count`` frames are stated (where it is above 0), of which an edit list may show a part."""
+        if count > 0 and self.fps and 0 < self._says.seconds * self.fps < count - 1:
+            count, self._estimated = round(self._says.seconds * self.fps), True
+        self.stated = count if count > 0 else None
+
+    def _reach(self, seconds: float) -> None:
+        """Frames at an even rate up to this time: a video whose frame rate varies has fewer, and nothing is missing."""
+        self._reached = max(self._reached, round(seconds * (self.fps or 0)) + 1)
+
     def _verify(self) -> None:
-        name, found, stated = self.video.name, self.decoded, self.stated
+        name, found, stated, whole = self.video.name, self.decoded, self.stated, self._says.whole
         if not found:
             raise DamagedVideo(f"video {name} has no frames; replace or remove it")
-        lacking = (stated or found) - found
-        estimated = Path(self.video.member or self.video.path).suffix.lower() not in (*_EXACT_COUNTS, ".gif", "")
-        if lacking > (max(_MAY_LACK, stated // 20) if estimated else _MAY_LACK):
+        lacking = (stated or 0) - max(found, self._reached)
+        allowed = max(_MAY_LACK, stated // 20) if self._estimated and stated else _MAY_LACK
+        cut = whole is False and (lacking > 0 or self._estimated)
+        if cut or (lacking > allowed and not (whole and self._estimated)):  # of a whole file, the sound may be longer
+            states = f"it states {stated} frames" if lacking > 0 else "the end of the file is missing"
             raise DamagedVideo(
-                f"video {name} is damaged: it states {stated} frames, but only {found} can be decoded; replace the file"
+                f"video {name} is damaged: {states}, but only {found} can be decoded; replace the file, or, where"
+                " nothing but its sound goes on, write it again without sound"
             )
         if found > 1 and self.repeated == found - 1:
             raise DamagedVideo(f"video {name} shows the same picture in all of its {found} frames; replace or remove it")
-        notes = [f"states {stated} frames, has {found}"] if stated not in (None, found) else []
+        differs = stated is not None and (stated - found > allowed if self._estimated else stated != found)
+        notes = [f"states {stated} frames, has {found}"] if differs else []
         if self.repeated > found // 2:
             notes.append(f"{self.repeated} of {found} frames repeat the one before")
         self.note = "; ".join(notes) or None
@@ -351,6 +378,62 @@ def _placed(image: np.ndarray, form: FrameFormat) -> np.ndarray:
 def _natural(path: Path) -> list:
     """Sorts ``frame_10`` after ``frame_9``."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+
+
+class _Says(NamedTuple):
+    """What a container says of itself: is the file all of it (None: nothing tells), and how long does it play (0)."""
+
+    whole: bool | None = None
+    seconds: float = 0
+
+
+def _look_into(path: Path) -> _Says:
+    """Matroska, ASF, Ogg: is the file as long as they state, does the last page say so? MP4: that, and `_boxes`."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(2**16)
+        file.seek(max(0, size - 2**16))
+        tail = file.read()
+        if not any(tail[-1024:]):  # room was made for a download that did not end
+            return _Says()
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _boxes(file, size)
+    if head[:4] == bytes.fromhex("1a45dfa3"):  # RFC 8794: identifier, size, content; "Segment" follows the header
+        header, start = _ebml_size(head, 4)
+        length, begin = _ebml_size(head, start + header + 4)
+        return _Says(None if length is None else begin + length <= size)
+    properties = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
+    if head[:4] == bytes.fromhex("3026b275") and properties > 0:  # ASF, section 3.2: file properties
+        stated = int.from_bytes(head[properties + 40 : properties + 48], "little")
+        return _Says(stated <= size if stated else None)
+    if head[:4] == b"OggS":  # RFC 3533, section 6: bit 2 of the header marks the last page
+        return _Says(bool(tail[tail.rfind(b"OggS") + 5] & 4))
+    return _Says()
+
+
+def _boxes(file: BinaryIO, size: int) -> _Says:
+    """The boxes of an MP4 file (ISO 14496-12): do they end with it, and the time that "mvhd" says it plays."""
+    position, seconds = 0, 0.0
+    while position + 8 <= size:
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8))
+        if length == 0 or not kind.isalnum():  # up to the end of the file; or something else was appended
+            break
+        if kind == b"moov":
+            header = file.read(40)
+            scale, duration = struct.unpack(">IQ" if header[8] else ">II", header[28:40] if header[8] else header[20:28])
+            seconds = duration / max(1, scale)
+        position += max(8, length)
+    return _Says(position <= size, seconds)
+
+
+def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
+    """A number of variable length, None where it is unknown; and where it ends."""
+    length = 9 - data[position].bit_length()
+    number, most = int.from_bytes(data[position : position + length]), 1 << 7 * length
+    return (None if number % most == most - 1 else number % most), position + length
 
 
 @contextlib.contextmanager

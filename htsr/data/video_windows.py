@@ -38,6 +38,7 @@ class VideoWindows:
         note: what every result on these clips has to say ("synthetic stand-in for KTH"), or None.
 
     Attributes:
+        store: the videos.
         left_out: the segments that are too short, each by name and length.
 
     Raises:
@@ -57,7 +58,7 @@ class VideoWindows:
     ):
         for name, value in {"seq_len": seq_len, "stride": stride, "hop": hop}.items():
             require_int(name, value, least=1)
-        self._store, self._stride, self._hop, self.note = store, stride, hop, note
+        self.store, self._stride, self._hop, self.note = store, stride, hop, note
         self._span = (seq_len - 1) * stride + 1
         lengths = [segment.stop - segment.start for segment in segments]
         self.left_out = [
@@ -68,8 +69,8 @@ class VideoWindows:
         self._segments = [segment for segment in segments if segment.stop - segment.start >= self._span]
         if not self._segments:
             raise InputError(
-                f"{what}: no video has {self._span} frames, which a clip of {seq_len} frames with stride {stride} takes;"
-                f" the longest of {len(segments)} has {max(lengths, default=0)}; choose a smaller seq_len"
+                f"{what}: no video has {self._span} frames, which a clip of {seq_len} frames with stride {stride} takes"
+                f"; the longest of {len(segments)} has {max(lengths, default=0)}; choose a smaller seq_len"
                 " (context + horizon in evaluations) or stride"
             )
         if self.left_out:
@@ -91,7 +92,7 @@ class VideoWindows:
         before = int(self._ends[number - 1]) if number else 0
         segment = self._segments[number]
         start = segment.start + (index - before) * self._hop
-        return self._store.read(segment.video, start, start + self._span, self._stride)
+        return self.store.read(segment.video, start, start + self._span, self._stride)
 
 
 def video_clips(
@@ -107,7 +108,7 @@ def video_clips(
     what: str,
     note: str | None = None,
 ) -> Clips:
-    """Clips of segments. ``hop`` None is 1 frame in "train", and a whole clip, no frame twice, in "valid" and "test"."""
+    """Clips of segments. ``hop`` None is 1 frame in "train" and a whole clip, no frame twice, in "valid" and "test"."""
     if hop is None:
         hop = 1 if split == "train" else max(1, seq_len * stride)
     windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note)

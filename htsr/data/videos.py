@@ -107,13 +107,9 @@ def _listed(path: Path, names: list[str]) -> dict[str, list[int]] | None:
     unknown = [name for name in wanted if name not in names]
     twice = [name for name in wanted if wanted.count(name) > 1]
     if unknown or twice or not listed["train"] or not listed["test"]:
-        reason = (
-            f"{unknown[0]} is not there"
-            if unknown
-            else f"{twice[0]} is listed twice"
-            if twice
-            else "train or test is empty"
-        )
+        reason = "train or test is empty"
+        if unknown or twice:
+            reason = f"{unknown[0]} is not there" if unknown else f"{twice[0]} is listed twice"
         raise InputError(f"{path}: {reason}; {expected}, names as below the folder, e.g. {names[0]}")
     return {split: [names.index(name) for name in listed[split]] for split in SPLITS}
 
@@ -144,6 +140,6 @@ def _require_as_prepared(folder: Path, prepared: dict, asked: dict) -> None:
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
         if wanted not in (None, is_size[name]):
             raise InputError(
-                f"{folder} was prepared with {name} {is_size[name]}, but data.{name} is {value}; leave it out, or prepare"
-                " the videos again"
+                f"{folder} was prepared with {name} {is_size[name]}, but data.{name} is {value}; leave it out, or"
+                " prepare the videos again"
             )

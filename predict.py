@@ -1,0 +1,264 @@
+"""Predict how a video goes on; nobody needs to know how it really does.
+
+    python predict.py --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
+
+The last frames of the video are the context, so the prediction is what comes after its end; --start N begins the
+context at another frame. Frames become what the model was trained on: its size and channels, every n-th as in
+data.stride of the run, other aspect ratios as in data.fit. One future is made of means instead of samples where the
+run's eval.noise says so; several are always sampled. --out receives prediction.npz (every frame), prediction.mp4,
+prediction.gif (300 predicted frames at most), strip.png and predict.json.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from htsr.checkpoints import find_run, load_run
+from htsr.config import check_section, read_config
+from htsr.data.cache import CachedVideos
+from htsr.data.clips import Clips, require_int
+from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, VideoReader, frame_format
+from htsr.errors import InputError, one_line_errors
+
+FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
+SET_BY_PROGRAM = ("model", "clips", "out", "provenance")
+FPS = 10  # where the input does not say
+SLOWEST, FASTEST = 1, 50  # frames per second of GIF and film; viewers show no GIF faster
+PICTURED = 8  # samples, side by side; prediction.npz holds all
+
+
+class Context(NamedTuple):
+    """What a prediction starts from, as a source of clips that has one.
+
+    ``frames`` are uint8 (time, height, width, channel), ``numbers`` says which ones of the input they are. ``total`` is
+    the input's length, None where it was not read to its end; ``size`` the (height, width, channels) it has itself.
+    """
+
+    frames: np.ndarray
+    numbers: range
+    total: int | None
+    size: tuple[int, int, int]
+    fps: float | None
+    note: str | None
+
+    num_clips = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.frames.shape
+
+    def window(self, index: int, epoch: int) -> np.ndarray:
+        del index, epoch
+        return self.frames
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
+    parser.add_argument("--input", required=True, help="video file, GIF, folder of images, .npy or .npz")
+    parser.add_argument("--out", required=True, help="folder of the results; made when missing")
+    parser.add_argument("--context", type=int, help="frames shown to the model (default: the run's eval.context)")
+    parser.add_argument("--horizon", type=int, help="frames predicted after them (default: the run's eval.horizon)")
+    parser.add_argument("--start", type=int, help="the context's first frame, from 0 (default: it ends with the video)")
+    parser.add_argument("--num-samples", type=int, default=1, help="futures (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the futures (default: 0)")
+    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier prediction in --out")
+    args = parser.parse_args()
+    with one_line_errors():
+        predict(args)
+        return 0
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Predict as the arguments and the run's config say."""
+    least = {"context": 1, "horizon": 1, "start": 0, "num_samples": 1, "seed": 0}
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and not minimum <= value < 2**31:
+            raise InputError(f"--{name.replace('_', '-')} must be {minimum} to {2**31 - 1}, received {value}")
+    run = find_run(args.logdir)
+    config = read_config(run / "config.yml")
+    video, out = _input(Path(args.input)), Path(args.out)
+    _check_out(out, video, args.overwrite)
+
+    from htsr import environment
+
+    environment.import_tensorflow_quietly()
+    from htsr.evaluation import evaluate
+
+    given = {name: getattr(args, name) for name in ("context", "horizon", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = check_section("eval", {**config["eval"], **given}, evaluate, reserved=SET_BY_PROGRAM)
+    settings["num_samples"] = args.num_samples
+    settings["noise"] = settings["noise"] if args.num_samples == 1 else "sample"
+    model, manifest = load_run(run, args.checkpoint)
+    if args.num_samples > 1 and not model.stochastic:
+        raise InputError(
+            f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"
+        )
+    form, stride = _format(model.frame_shape, config["data"]), config["data"].get("stride", 1)
+    require_int("data.stride", stride, least=1)
+    context = read_context(video, form, settings["context"], stride, args.start)
+    means = model.stochastic and settings["noise"] == "mean"
+    print(announcement(video, form, context, settings["context"], args.start, means), file=sys.stderr)
+    out.mkdir(parents=True, exist_ok=True)
+    prediction = rollout(model, context, settings, f"step {manifest['step']} of {run}")
+    report = {
+        "input": video.name,
+        "frames": list(context.numbers),
+        **{name: getattr(context, name) for name in ("total", "size", "fps", "note")},
+        "format": form._asdict(),
+        **{name: settings[name] for name in ("horizon", "num_samples", "seed")},
+        "noise": settings["noise"] if model.stochastic else "none: the model is deterministic",
+        "run": str(run),
+        "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
+        "environment": environment.describe(),
+    }
+    save(out, context, prediction, report)
+    print(f"{', '.join(FILES)} are in {out}")
+
+
+def read_context(video: Video, form: FrameFormat, count: int, stride: int, start: int | None) -> Context:
+    """Read ``count`` frames, ``stride`` apart, or as many as there are; no more than they span is kept in memory.
+
+    Args:
+        video: which one.
+        form: what frames become.
+        start: the first of them; None takes the last ones of the video.
+
+    Raises:
+        InputError: the video is damaged, or ends before ``start``.
+    """
+    look = VideoReader(video, None)
+    with contextlib.closing(iter(look)) as frames:
+        size = next(frames).shape
+    span = (count - 1) * stride + 1
+    # Files of other kinds are read from their beginning: they are not always sought exactly, nor is their length exact.
+    exact = video.path.is_dir() or video.path.suffix.lower() in (*ARRAYS, ".gif")
+    begin = (max(0, look.stated - span) if start is None else start) if exact else 0
+    first, stop = (0, None) if start is None else (start, start + span)
+    reader = VideoReader(video, form, begin)
+    kept: collections.deque[np.ndarray] = collections.deque(maxlen=span)
+    number = begin - 1
+    with tqdm(reader, total=stop or look.stated, initial=begin, desc="reading", unit="frame", disable=None) as progress:
+        for number, frame in enumerate(progress, begin):  # noqa: B007: the last one is needed
+            if number >= first:
+                kept.append(frame)
+            if number + 1 == stop:
+                break
+    total = look.stated if exact else None if number + 1 == stop else number + 1
+    if not kept:
+        raise InputError(f"--start {start} is beyond the end: {video.name} has {total} frames, 0 to {total - 1}")
+    # The first and, from the end, the last frame is always one of those taken.
+    offset = (len(kept) - 1) % stride if start is None else 0
+    chosen = range(number + 1 - len(kept) + offset, number + 1, stride)
+    return Context(np.stack(list(kept)[offset::stride]), chosen, total, size, look.fps, reader.note)
+
+
+def announcement(video: Video, form: FrameFormat, context: Context, count: int, start: int | None, means: bool) -> str:
+    """The line that says which frames are used, what becomes of them, and what does not go as might be expected."""
+    numbers, stride = context.numbers, context.numbers.step
+    shape = f"{context.size[1]} x {context.size[0]}" + (f", {context.fps:.4g} fps" if context.fps else "")
+    line = f"{video.name} " + (f"has {context.total} frames ({shape})" if context.total else f"({shape})")
+    if len(numbers) < count:
+        line += f", {context.total - start} of them from --start {start} on" if start else ""
+        wanted = f"the {(count - 1) * stride + 1} that " if stride > 1 else ""
+        line += f", fewer than {wanted}--context {count}" + (f" takes, {stride} apart" if stride > 1 else "")
+        line += f": {'all ' if stride == 1 else ''}{len(numbers)} are used"
+    line += f": predicting from {_frames(numbers)}"
+    if context.size[:2] != (form.height, form.width):
+        done = {"stretch": "stretched", "crop": "cropped", "letterbox": "letterboxed"}[form.fit]
+        same = context.size[0] * form.width == context.size[1] * form.height
+        line += f", {'scaled' if same else done} to {form.width} x {form.height}"
+    if context.size[2] != form.channels:
+        line += ", in grey" if form.channels == 1 else ", in three equal channels"
+    line += ", with means in place of samples (the run's eval.noise)" if means else ""
+    return line + ("; --start chooses others" if start is None and len(numbers) == count else "")
+
+
+def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndarray:
+    """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
+    from htsr.evaluation import CHUNK
+
+    clip = next(Clips(context, batch_size=1).examples())
+    wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
+    pieces = []
+    with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
+        for piece in model.rollout_chunks(clip, **wanted, chunk=CHUNK):
+            if not np.isfinite(piece).all():
+                raise InputError(
+                    f"{checkpoint} predicts nan or inf: the training has diverged; choose another --checkpoint"
+                )
+            pieces.append(np.rint(255 * np.clip(piece[:, 0], 0, 1)).astype(np.uint8))
+            progress.update(piece.shape[2])
+    return np.concatenate(pieces, axis=1)
+
+
+def save(out: Path, context: Context, prediction: np.ndarray, report: dict) -> None:
+    """Write ``FILES``; those of an earlier prediction go first, so that never two are mixed."""
+    from htsr import plots
+    from htsr.evaluation import GIF_FRAMES
+
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+    observed, fps = len(context.frames), (context.fps or FPS) / context.numbers.step
+    np.savez_compressed(out / "prediction.npz", context=context.frames, prediction=prediction, fps=fps)
+    (out / "predict.json").write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+    rows = {
+        "prediction" if len(prediction) == 1 else f"sample {number}": np.concatenate([context.frames, sample])
+        for number, sample in enumerate(prediction[:PICTURED], 1)
+    }
+    plots.save_strip(out / "strip.png", rows, observed)
+    speed = min(max(fps, SLOWEST), FASTEST)
+    beginning = {label: row[: observed + GIF_FRAMES] for label, row in rows.items()}
+    plots.save_gif(out / "prediction.gif", beginning, observed, speed)
+    plots.save_mp4(out / "prediction.mp4", rows, observed, speed)
+
+
+def _input(path: Path) -> Video:
+    """The video that is meant, a file or a folder of images."""
+    if not path.exists():
+        raise InputError(f"--input {path} does not exist; give a video file, a folder of images, or a .npy or .npz")
+    if path.is_dir() and not any(file.suffix.lower() in IMAGES for file in path.iterdir()):
+        raise InputError(f"--input {path} has no images ({', '.join(IMAGES)}); give such a folder, or one video file")
+    return Video(path.resolve().name, path)
+
+
+def _check_out(out: Path, video: Video, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
+    if out.exists() and out.samefile(video.path):
+        raise InputError(f"--out {out} is the input; give another folder")
+    there = [name for name in FILES if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(f"--out {out} holds {', '.join(there)} already; give another folder, or --overwrite")
+
+
+def _format(frame_shape: tuple[int, int, int], data: dict) -> FrameFormat:
+    """What the frames of the run's data became: the model's shape, and the ``fit`` of that dataset."""
+    height, width, channels = frame_shape
+    if channels not in (1, 3):
+        raise InputError(f"the model predicts frames of {channels} channels, which no video has; give another --logdir")
+    fit, folder = data.get("fit"), Path(data.get("datadir") or "")
+    if data.get("name") == "videos" and fit is None and data.get("datadir") and (folder / "manifest.json").is_file():
+        fit = CachedVideos(folder).manifest["format"]["fit"]  # prepare.py was told
+    return frame_format((height, width), channels, fit or "stretch")
+
+
+def _frames(numbers: range) -> str:
+    """Which frames, in words."""
+    if len(numbers) == 1:
+        return f"frame {numbers[0]}"
+    return f"frames {numbers[0]} to {numbers[-1]}" + (f", {numbers.step} apart" if numbers.step > 1 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
