@@ -8,8 +8,8 @@ Prints a table and writes numbers, curves, strips and GIFs to ``<run>/eval/<time
 import argparse
 import sys
 import time
-from pathlib import Path
 
+from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--num-examples", type=int, help="clips to evaluate, as eval.num_examples")
     parser.add_argument("--num-samples", type=int, help="futures per clip, as eval.num_samples")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
+    parser.add_argument("--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key of data or eval"
@@ -38,10 +39,7 @@ def main() -> int:
 
 def evaluate_run(args: argparse.Namespace) -> None:
     """Evaluate a checkpoint as the run's config and the arguments say."""
-    run = Path(args.logdir)
-    run = run.parent if run.name == "model" and not (run / "config.yml").exists() else run
-    if not (run / "config.yml").is_file():
-        raise InputError(f"{args.logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
+    run = find_run(args.logdir)
     for override in args.set:
         key = override.partition("=")[0].strip()
         if not key.startswith(("eval.", "data.")) or key in ("data.name", "data.seq_len", "data.batch_size"):
@@ -49,12 +47,11 @@ def evaluate_run(args: argparse.Namespace) -> None:
                 f"--set {override}: after training only eval.* and data.* can change, and of data neither "
                 "name nor seq_len and batch_size (they follow from eval)"
             )
-    config = read_config(run / "config.yml", args.set)
+    config = read_config(run / "config.yml", [*args.set, *(["data.cache=false"] if args.no_cache else [])])
 
     from htsr import environment
 
     environment.import_tensorflow_quietly()
-    from htsr import checkpoints
     from htsr.data import load_clips
     from htsr.evaluation import evaluate
 
@@ -67,10 +64,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
                 "frames; it counts both, --horizon only the predicted ones"
             )
     data = _test_data(config["data"], settings, args.datadir)
-    which = int(args.checkpoint) if args.checkpoint.isdecimal() else args.checkpoint
-    found = checkpoints.load(run / "model", which)
-    manifest = found[2] if found else {}
-    model = checkpoints.load_model(run, manifest.get("step", which))
+    model, manifest = load_run(run, args.checkpoint)
     clips = load_clips(split="test", **data)
     provenance = {
         "split": "test",

@@ -11,7 +11,6 @@ prediction.gif (300 predicted frames at most), strip.png and predict.json.
 
 import argparse
 import collections
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ PICTURED = 8  # samples, side by side; prediction.npz holds all
 
 
 class Context(NamedTuple):
-    """What a prediction starts from, as a source of clips that has one.
+    """What a prediction starts from.
 
     ``frames`` are uint8 (time, height, width, channel), ``numbers`` says which ones of the input they are. ``total`` is
     the input's length, None where it was not read to its end; ``size`` the (height, width, channels) it has itself.
@@ -47,16 +46,6 @@ class Context(NamedTuple):
     size: tuple[int, int, int]
     fps: float | None
     note: str | None
-
-    num_clips = 1
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.frames.shape
-
-    def window(self, index: int, epoch: int) -> np.ndarray:
-        del index, epoch
-        return self.frames
 
 
 def main() -> int:
@@ -83,7 +72,8 @@ def predict(args: argparse.Namespace) -> None:
     for name, minimum in least.items():
         value = getattr(args, name)
         if value is not None and not minimum <= value < 2**31:
-            raise InputError(f"--{name.replace('_', '-')} must be {minimum} to {2**31 - 1}, received {value}")
+            bound = f"at least {minimum}" if value < minimum else f"at most {2**31 - 1}"
+            raise InputError(f"--{name.replace('_', '-')} must be {bound}, received {value}")
     run = find_run(args.logdir)
     config = read_config(run / "config.yml")
     video, out = _input(Path(args.input)), Path(args.out)
@@ -110,10 +100,10 @@ def predict(args: argparse.Namespace) -> None:
     means = model.stochastic and settings["noise"] == "mean"
     print(announcement(video, form, context, settings["context"], args.start, means), file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
-    prediction = rollout(model, context, settings, f"step {manifest['step']} of {run}")
+    numbers, prediction = context.numbers, rollout(model, context, settings, f"step {manifest['step']} of {run}")
     report = {
         "input": video.name,
-        "frames": list(context.numbers),
+        "frames": {"first": numbers[0], "last": numbers[-1], "stride": stride, "count": len(numbers)},
         **{name: getattr(context, name) for name in ("total", "size", "fps", "note")},
         "format": form._asdict(),
         **{name: settings[name] for name in ("horizon", "num_samples", "seed")},
@@ -138,29 +128,30 @@ def read_context(video: Video, form: FrameFormat, count: int, stride: int, start
         InputError: the video is damaged, or ends before ``start``.
     """
     look = VideoReader(video, None)
-    with contextlib.closing(iter(look)) as frames:
-        size = next(frames).shape
+    size = next(iter(look)).shape
     span = (count - 1) * stride + 1
     # Files of other kinds are read from their beginning: they are not always sought exactly, nor is their length exact.
     exact = video.path.is_dir() or video.path.suffix.lower() in (*ARRAYS, ".gif")
-    begin = (max(0, look.stated - span) if start is None else start) if exact else 0
+    stated = look.stated or 0
+    begin = (max(0, stated - span) if start is None else start) if exact else 0
     first, stop = (0, None) if start is None else (start, start + span)
     reader = VideoReader(video, form, begin)
     kept: collections.deque[np.ndarray] = collections.deque(maxlen=span)
     number = begin - 1
-    with tqdm(reader, total=stop or look.stated, initial=begin, desc="reading", unit="frame", disable=None) as progress:
-        for number, frame in enumerate(progress, begin):  # noqa: B007: the last one is needed
+    with tqdm(reader, total=stop or stated, initial=begin, desc="reading", unit="frame", disable=None) as progress:
+        for number, frame in enumerate(progress, begin):
             if number >= first:
                 kept.append(frame)
             if number + 1 == stop:
                 break
-    total = look.stated if exact else None if number + 1 == stop else number + 1
+    total = stated if exact else number + 1
     if not kept:
         raise InputError(f"--start {start} is beyond the end: {video.name} has {total} frames, 0 to {total - 1}")
     # The first and, from the end, the last frame is always one of those taken.
     offset = (len(kept) - 1) % stride if start is None else 0
     chosen = range(number + 1 - len(kept) + offset, number + 1, stride)
-    return Context(np.stack(list(kept)[offset::stride]), chosen, total, size, look.fps, reader.note)
+    known = total if exact or number + 1 != stop else None
+    return Context(np.stack(list(kept)[offset::stride]), chosen, known, size, look.fps, reader.note)
 
 
 def announcement(video: Video, form: FrameFormat, context: Context, count: int, start: int | None, means: bool) -> str:
@@ -168,12 +159,13 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
     numbers, stride = context.numbers, context.numbers.step
     shape = f"{context.size[1]} x {context.size[0]}" + (f", {context.fps:.4g} fps" if context.fps else "")
     line = f"{video.name} " + (f"has {context.total} frames ({shape})" if context.total else f"({shape})")
-    if len(numbers) < count:
-        line += f", {context.total - start} of them from --start {start} on" if start else ""
+    short = len(numbers) < count
+    if short:
+        line += f", {(context.total or 0) - start} of them from --start {start} on" if start else ""
         wanted = f"the {(count - 1) * stride + 1} that " if stride > 1 else ""
         line += f", fewer than {wanted}--context {count}" + (f" takes, {stride} apart" if stride > 1 else "")
         line += f": {'all ' if stride == 1 else ''}{len(numbers)} are used"
-    line += f": predicting from {_frames(numbers)}"
+    line += f"{',' if short else ':'} predicting from {_frames(numbers)}"
     if context.size[:2] != (form.height, form.width):
         done = {"stretch": "stretched", "crop": "cropped", "letterbox": "letterboxed"}[form.fit]
         same = context.size[0] * form.width == context.size[1] * form.height
@@ -181,14 +173,14 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
     if context.size[2] != form.channels:
         line += ", in grey" if form.channels == 1 else ", in three equal channels"
     line += ", with means in place of samples (the run's eval.noise)" if means else ""
-    return line + ("; --start chooses others" if start is None and len(numbers) == count else "")
+    return line + ("; --start chooses others" if start is None and not short else "")
 
 
 def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndarray:
     """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
     from htsr.evaluation import CHUNK
 
-    clip = next(Clips(context, batch_size=1).examples())
+    clip = next(Clips(_OneClip(context.frames), batch_size=1).examples())
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
     pieces = []
     with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
@@ -223,13 +215,27 @@ def save(out: Path, context: Context, prediction: np.ndarray, report: dict) -> N
     plots.save_mp4(out / "prediction.mp4", rows, observed, speed)
 
 
+class _OneClip:
+    """Frames as a source of clips."""
+
+    num_clips = 1
+
+    def __init__(self, frames: np.ndarray):
+        self.shape: tuple[int, int, int, int] = frames.shape
+        self._frames = frames
+
+    def window(self, index: int, epoch: int) -> np.ndarray:
+        del index, epoch
+        return self._frames
+
+
 def _input(path: Path) -> Video:
     """The video that is meant, a file or a folder of images."""
     if not path.exists():
         raise InputError(f"--input {path} does not exist; give a video file, a folder of images, or a .npy or .npz")
     if path.is_dir() and not any(file.suffix.lower() in IMAGES for file in path.iterdir()):
         raise InputError(f"--input {path} has no images ({', '.join(IMAGES)}); give such a folder, or one video file")
-    return Video(path.resolve().name, path)
+    return Video(path.name or path.resolve().name, path)
 
 
 def _check_out(out: Path, video: Video, overwrite: bool) -> None:
@@ -242,7 +248,7 @@ def _check_out(out: Path, video: Video, overwrite: bool) -> None:
         raise InputError(f"--out {out} holds {', '.join(there)} already; give another folder, or --overwrite")
 
 
-def _format(frame_shape: tuple[int, int, int], data: dict) -> FrameFormat:
+def _format(frame_shape: tuple[int, ...], data: dict) -> FrameFormat:
     """What the frames of the run's data became: the model's shape, and the ``fit`` of that dataset."""
     height, width, channels = frame_shape
     if channels not in (1, 3):

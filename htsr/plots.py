@@ -125,7 +125,7 @@ def save_contact_sheet(path: str | Path, rows: Rows) -> None:
     sheet.save(path, "PNG", optimize=True)
 
 
-def save_gif(path: str | Path, rows: Rows, context: int, fps: int = 10) -> None:
+def save_gif(path: str | Path, rows: Rows, context: int, fps: float = 10) -> None:
     """Write clips side by side as one looping animation.
 
     Args:
@@ -163,8 +163,8 @@ def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> Non
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
     if not writer.isOpened():
         raise InputError(
-            f"OpenCV cannot write {path} ({first.width} x {first.height}, codec mp4v); is its folder there? Otherwise "
-            "install opencv-python-headless"
+            f"OpenCV cannot write {path} ({first.width} x {first.height} pixels; the mp4v codec takes up to 8191); is "
+            "its folder there? Otherwise install opencv-python-headless"
         )
     try:
         for picture in itertools.chain([first], pictures):

@@ -16,6 +16,7 @@ from htsr import checkpoints
 from htsr.checkpoints import load_model
 from htsr.config import read_config, save_config
 from htsr.data import load_clips
+from htsr.data.video_files import write_video
 from htsr.models import build_model
 
 ROOT = Path(__file__).parent.parent
@@ -48,17 +49,28 @@ def taxibj(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three videos of 40 frames."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 256, (40, 64, 64, 3), np.uint8)
+        write_video(folder / f"{number}.avi", frames, 10, "FFV1")
+    return folder
+
+
 def name_of(path):
     return path.relative_to(ROOT / "configs").as_posix()
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in TABLE3[1:]], ids=name_of)
-def test_config_runs(path, tmp_path, monkeypatch, taxibj):
+@pytest.mark.usefixtures("tiny_stand_ins")
+def test_config_runs(path, tmp_path, monkeypatch, taxibj, videos):
     config = read_config(path)
     shrunk = {**SHRUNK, **SHRUNK_MODEL[config["model"]["name"]]}
     settings = [argument for key, value in shrunk.items() for argument in ("--set", f"{key}={value}")]
-    if config["data"]["name"] == "taxibj":
-        settings += ["--datadir", str(taxibj)]
+    folder = {"taxibj": taxibj, "videos": videos}.get(config["data"]["name"])
+    settings += ["--datadir", str(folder)] if folder else []
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--logdir", str(tmp_path), *settings])
     assert train.main() == 0
     run = tmp_path / path.relative_to(ROOT / "configs").with_suffix("")

@@ -1,5 +1,6 @@
 """Pictures: right size, right frames, right colours; refusals."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +78,25 @@ def test_strip_and_gif_files(tmp_path, channels):
                 assert np.abs(picture[top + tile // 2, x + tile // 2] - 8 * t).max() <= 4
 
 
+@pytest.mark.parametrize(("size", "channels"), [(16, 1), (131, 3), (16, 2)])
+def test_a_film_shows_the_pictures_of_the_gif(tmp_path, size, channels):
+    rows = clips(time=6, size=size, channels=channels, count=2)
+    plots.save_mp4(tmp_path / "rollout.mp4", rows, context=2, fps=29.97)
+    plots.save_gif(tmp_path / "rollout.gif", rows, context=2)
+    film = cv2.VideoCapture(str(tmp_path / "rollout.mp4"))
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(29.97)
+    with Image.open(tmp_path / "rollout.gif") as animation:
+        assert [pixels % 2 for pixels in animation.size] == [0, 0]
+        for t in range(6):
+            animation.seek(t)
+            picture = film.read()[1][..., ::-1].astype(int)
+            assert np.abs(picture - np.asarray(animation.convert("RGB"))).mean() < 8  # of 255: a film is compressed
+            assert np.abs(picture[60:80, 60:80] - 8 * t).mean() < 4  # the frame, not its neighbour
+            red, green, _ = picture[30:80, plots._GAP].mean(axis=0)
+            assert (green - red if t < 2 else red - green) > 80
+    assert not film.read()[0]
+
+
 def test_gif_of_black_and_white_is_exact(tmp_path):
     noise = np.random.default_rng(0).integers(0, 2, (4, 16, 16, 1)).astype(np.uint8) * 255
     plots.save_gif(tmp_path / "noise.gif", {"noise": noise}, context=0)
@@ -109,8 +129,9 @@ def test_channels_that_are_no_colours_stand_side_by_side():
 def test_refused_clips(tmp_path, rows, context, message):
     with pytest.raises(InputError, match=message):
         plots.rollout_image(rows, context)
-    with pytest.raises(InputError, match=message):
-        plots.save_gif(tmp_path / "x.gif", rows, context)
+    for save in (plots.save_gif, plots.save_mp4):
+        with pytest.raises(InputError, match=message):
+            save(tmp_path / "x", rows, context)
 
 
 def test_refused_numbers(tmp_path):
@@ -119,6 +140,11 @@ def test_refused_numbers(tmp_path):
     for fps in (0, 51):
         with pytest.raises(InputError, match="fps must be 1 to 50"):
             plots.save_gif(tmp_path / "x.gif", clips(), 2, fps=fps)
+    for fps in (0, float("inf")):
+        with pytest.raises(InputError, match="fps must be above 0"):
+            plots.save_mp4(tmp_path / "x.mp4", clips(), 2, fps=fps)
+    with pytest.raises(InputError, match=r"cannot write .*x.mp4 \(276 x 174 pixels.*is its folder there\?"):
+        plots.save_mp4(tmp_path / "missing" / "x.mp4", clips(), 2)
     with pytest.raises(InputError, match="no curves"):
         plots.save_curves(tmp_path / "x.png", {}, "title", "subtitle")
     with pytest.raises(InputError, match="no training records"):

@@ -218,6 +218,7 @@ def test_every_free_cell_of_a_maze_can_be_reached(seed):
         ({"seed": 0.5}, "seed must be a whole number of at least 0, not 0.5"),
         ({"frames": 0}, "frames must be a whole number of at least 1, not 0"),
         ({"size": 4}, "size must be a whole number of at least 8, not 4"),
+        ({"size": 33}, "size must be even, .*not 33; use 34"),
         ({"source": "lab"}, "unknown source 'lab'; .*known: builtin, labmaze"),
     ],
 )

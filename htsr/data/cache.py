@@ -6,9 +6,12 @@ memory-mapped when read, and ``manifest.json``, which says where each video begi
 hash of the videos' contents and the frame format: a source that has changed has another entry.
 """
 
+import contextlib
 import hashlib
+import importlib.util
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -74,7 +77,7 @@ def open_videos(
         store = StreamedVideos(videos, form, what, damaged)
     else:
         entry = cache_folder() / _key(videos, form, damaged)
-        if not (entry / "manifest.json").is_file():
+        if not entry.exists():
             print(f"{what}: decoding {len(videos)} videos once, into {entry}", file=sys.stderr)
             write_entry(entry, videos, form, what=what, damaged=damaged)
         store = CachedVideos(entry)
@@ -137,12 +140,13 @@ class StreamedVideos:
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
         wanted, expected = range(start, stop, stride), self._checks[video][start:stop:stride]
         for begin in dict.fromkeys((start, 0)):
-            frames = np.empty((len(wanted), *self.shape), np.uint8)
-            for number, frame in enumerate(VideoReader(self._sources[video], self._form, begin), begin):
-                if number in wanted:
-                    frames[wanted.index(number)] = frame
-                if number >= wanted[-1]:
-                    break
+            frames = np.zeros((len(wanted), *self.shape), np.uint8)
+            with contextlib.suppress(DamagedVideo):  # one that was whole cannot be sought there, or has changed
+                for number, frame in enumerate(VideoReader(self._sources[video], self._form, begin), begin):
+                    if number in wanted:
+                        frames[wanted.index(number)] = frame
+                    if number >= wanted[-1]:
+                        break
             if [zlib.crc32(frame) for frame in frames] == expected:
                 return frames
         raise DamagedVideo(f"video {self.videos[video].name} has changed since it was checked; start again")
@@ -166,7 +170,7 @@ def write_entry(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder.parent)
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
     temporary.mkdir()
     try:
         with open(temporary / "frames.npy", "wb") as file:
@@ -248,7 +252,8 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
     hashes = _Hashes()
-    parts = [SCHEMA, *form, damaged, *([video.name, video.member, hashes(video.path)] for video in videos)]
+    with_pyav = damaged == "skip" and importlib.util.find_spec("av") is not None  # it may decode what was left out
+    parts = [SCHEMA, *form, damaged, with_pyav, *([video.name, video.member, hashes(video.path)] for video in videos)]
     hashes.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
@@ -265,12 +270,18 @@ class _Hashes:
         self._new: dict[str, list] = {}
 
     def __call__(self, path: Path) -> str:
+        try:
+            return self._hash(path)
+        except OSError as error:  # the reader says what is wrong with it
+            return str(error)
+
+    def _hash(self, path: Path) -> str:
         name, state = str(path.resolve()), _state(path)
         known = self._new.get(name) or self._known.get(name)
         if not known or known[0] != state:
             digest = hashlib.sha256()
             for file in _files(path):
-                digest.update(file.name.encode())
+                digest.update(os.fsencode(file.name))
                 with open(file, "rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
             known = self._new[name] = [state, digest.hexdigest()]
@@ -279,7 +290,7 @@ class _Hashes:
     def save(self) -> None:
         if self._new:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_name(f".hashes.tmp-{os.getpid()}")
+            temporary = self._path.with_name(f".hashes.tmp-{secrets.token_hex(8)}")
             temporary.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")
             os.replace(temporary, self._path)
 
@@ -291,7 +302,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _state(path: Path) -> list:
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in _files(path)]
+    states = [(file.name, file.stat()) for file in _files(path)]
+    return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for name, state in states]
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -40,7 +40,7 @@ def kth(
     channels: int = 1,
     fit: Fit = "stretch",
     stride: int = 1,
-    hop: int | None = None,
+    hop: int = 1,
     cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
@@ -63,7 +63,7 @@ def kth(
         channels: 1, or 3 equal ones.
         fit: of the 4:3 pictures into the frame: stretch, crop or letterbox.
         stride: take every n-th frame.
-        hop: frames between the beginnings of clips; None is 1 in "train" and a whole clip in "valid" and "test".
+        hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
         cache: decode once, for all runs; false decodes whenever a clip is read.
         damaged: refuse, or skip, videos that cannot be decoded to their end.
 

@@ -23,7 +23,7 @@ def mazes(
     image_size: int | tuple[int, int] = 64,
     channels: int = 3,
     stride: int = 1,
-    hop: int | None = None,
+    hop: int = 1,
     cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
@@ -39,7 +39,7 @@ def mazes(
         image_size: side of the square frames in pixels, or (height, width).
         channels: 3, or 1 for grey.
         stride: take every n-th frame.
-        hop: frames between the beginnings of clips; None is 1 in "train" and a whole clip in "valid" and "test".
+        hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
         cache: decode once, for all runs; false decodes whenever a clip is read.
         damaged: refuse, or skip, videos that cannot be decoded to their end.
 

@@ -5,10 +5,9 @@ other clothes, indoors. A stand-in where the recordings are not at hand, no subs
 from film, and figures reached on it are not comparable with figures on KTH.
 
 A person is a jointed figure of rounded, tapered limbs. The joints are computed in three dimensions, (forward, up, near)
-in shares of the body height, where near is the person's right, and the left of one who
-goes to the left, whose picture is mirrored. Feet follow a prescribed path, fixed to the ground while
-they carry weight, and the knees follow from it; arms are turned by angles. All are smooth periodic functions of the
-phase of the movement, which is counted in cycles.
+in shares of the body height, where near is the person's right; who goes to the left is drawn mirrored. Feet follow a
+prescribed path, fixed to the ground while they carry weight, and the knees follow from it; arms are turned by angles.
+All are smooth periodic functions of the phase of the movement, which is counted in cycles.
 """
 
 import math
@@ -102,7 +101,7 @@ class Part(NamedTuple):
 
 
 GAITS = {
-    "walking": Gait(25.5, 0.6, 0.6, 0.02, (-0.3, 0.65, 0.4), 0.01, 0.04, 0.4, (0.3, 0.15)),
+    "walking": Gait(27.0, 0.6, 0.6, 0.02, (-0.3, 0.65, 0.4), 0.01, 0.04, 0.4, (0.3, 0.15)),
     "jogging": Gait(18.5, 0.62, 0.42, 0.07, (-0.1, 0.85, 0.9), -0.01, 0.12, 0.45, (1.4, 0.2)),
     "running": Gait(16.0, 0.82, 0.34, 0.14, (-0.1, 0.95, 1.2), -0.012, 0.22, 0.75, (1.5, 0.3)),
 }
@@ -160,7 +159,7 @@ def action_video(person: int, action: str, scenario: int, *, seed: int = 0) -> t
     _require_between("scenario", scenario, SCENARIOS)
     generator = _generator(seed, person, ACTIONS.index(action) + 1, scenario)
     background = _background(generator, indoors=scenario == 4)
-    figure = _figure(traits, action, scenario, float(background[_GROUND - 10 :].mean()))
+    figure = _figure(traits, action, scenario, background)
     act = _crossings if action in GAITS else _repetitions
     parts = act(generator, traits, action, figure, scenario == 2)
     video = np.empty((sum(part.gap + len(part.zoom) for part in parts), HEIGHT, WIDTH), np.uint8)
@@ -192,7 +191,7 @@ def person_traits(person: int, *, seed: int = 0) -> Person:
         step=vary(0.95, 1.06),
         swing=vary(0.8, 1.15),
         phase=vary(0, 1),
-        skin=vary(120, 215),
+        skin=vary(95, 150),
         hair=vary(20, 90),
         shoes=vary(20, 90),
         bare_arms=bool(vary() < 0.4),
@@ -460,8 +459,8 @@ def _outlines(
     return np.rint(outlines * 2**_SHIFT).astype(np.int32)
 
 
-def _figure(person: Person, action: str, scenario: int, ground: float) -> list[Capsule]:
-    """The capsules from back to front; ``ground`` is the grey they stand on."""
+def _figure(person: Person, action: str, scenario: int, background: np.ndarray) -> list[Capsule]:
+    """The capsules from back to front, the shadow first."""
     top, trousers = person.outfits[scenario == 3]
     sleeves = person.skin if person.bare_arms and scenario != 3 else top
     greys = {"top": top, "trousers": trousers, "sleeves": sleeves, "skin": person.skin, "neck": 0.85 * person.skin}
@@ -473,7 +472,6 @@ def _figure(person: Person, action: str, scenario: int, ground: float) -> list[C
             for start, end, first, last, material in parts
         ]
 
-    shadow = [Capsule("near_ground", "far_ground", (radius, radius), light * ground) for radius, light in _SHADOW]
     frontal = action in {"handclapping", "handwaving"}
     light = 1 if frontal else 0.8
     torso = [*dress(_BELLY), *dress(_TORSO, "far_"), *dress(_TORSO, "near_")]
@@ -481,9 +479,13 @@ def _figure(person: Person, action: str, scenario: int, ground: float) -> list[C
         torso = [*torso, *dress(_COAT, "far_"), *dress(_COAT, "near_")] if person.coat else [*dress(_BAG), *torso]
     body = [*dress(_LEG, "far_", light), *dress(_LEG, "near_"), *torso, *dress(_HEAD)]
     far, near = dress(_ARM, "far_", light), dress(_ARM, "near_")
-    parts = [*shadow, *body, *far, *near] if frontal else [*shadow, *far, *body, *near]
-    contrast = 0.6 if scenario == 4 else 1
-    return [part._replace(grey=ground + contrast * (part.grey - ground)) for part in parts]
+    parts = [*body, *far, *near] if frontal else [*far, *body, *near]
+    if scenario == 4:
+        level = float(background.mean())
+        parts = [part._replace(grey=level + 0.6 * (part.grey - level)) for part in parts]
+    ground = float(background[_GROUND - 5 :].mean())
+    shadow = [Capsule("near_ground", "far_ground", (radius, radius), light * ground) for radius, light in _SHADOW]
+    return shadow + parts
 
 
 def _draw(frames: np.ndarray, part: Part, greys: list[float]) -> None:
@@ -510,7 +512,7 @@ def _background(generator: np.random.Generator, indoors: bool) -> np.ndarray:
 
 def _unlike_ground(share: float) -> float:
     """A grey of clothes, dark or light but not that of the ground, for a uniform share of 0 … 1."""
-    return 30 + 160 * share if share < 0.6 else 205 + 80 * (share - 0.6)
+    return 30 + 160 * share if share < 0.6 else 220 + 75 * (share - 0.6)
 
 
 def _generator(seed: int, person: int, action: int = 0, scenario: int = 0) -> np.random.Generator:

@@ -31,7 +31,8 @@ MARGIN = 0.45  # no wall is nearer to the agent, in cells
 
 _ZOOM = 0.7  # tangent of half the field of view: 70 degrees, as wide as high
 _TEXTURE = 64  # texels along a cell
-_CHUNK = 6  # frames drawn at once; their samples fit the processor's cache
+_SAMPLES = 3  # of a pixel, both across and down
+_CHUNK = 3  # frames drawn at once; their samples fit the processor's cache
 _SPEED, _ACCELERATION = 0.1, 0.015  # of the walk, in cells per frame
 _SPIN, _SPIN_CHANGE = 0.14, 0.03  # of the heading, in radians per frame (tangent of the half angle, doubled)
 _LOOK_AHEAD = 0.4  # the agent turns to the point of its way that is so far ahead, in cells
@@ -91,7 +92,7 @@ def maze_video(
         index: of the video, from 0; each has its own maze, textures and walk.
         seed: of all videos.
         frames: length of the video.
-        size: height and width of the picture in pixels.
+        size: height and width of the picture in pixels, an even number.
         source: "builtin": layouts and textures made here; "labmaze": those of DeepMind Lab, from the package labmaze.
 
     Returns:
@@ -108,6 +109,8 @@ def maze_video(
     require_choice("source", source, get_args(Source))
     for name, value, least in (("index", index, 0), ("seed", seed, 0), ("frames", frames, 1), ("size", size, 8)):
         require_int(name, value, least)
+    if size % 2:
+        raise InputError(f"size must be even, the horizon lies between two rows, not {size}; use {size + 1}")
     name = f"synthetic_mazes source={source} seed={seed} split={split} index={index}"
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
@@ -119,7 +122,7 @@ def maze_video(
 
 
 def render(maze: Maze, textures: Textures, path: Walk, size: int) -> np.ndarray:
-    """What the agent sees, uint8 (frame, size, size, 3); a pixel is the mean of 2 x 2 samples."""
+    """What the agent sees, uint8 (frame, size, size, 3); a pixel is the mean of 3 x 3 samples."""
     pyramids = np.concatenate([_pyramids(textures.walls), _pyramids(textures.floors), textures.sky.reshape(-1, 3)])
     palette = np.ascontiguousarray(pyramids.T, np.float32)
     video = np.empty((len(path.positions), size, size, 3), np.uint8)
@@ -129,8 +132,9 @@ def render(maze: Maze, textures: Textures, path: Walk, size: int) -> np.ndarray:
         for channel, colours in enumerate(palette):
             samples = colours.take(texels)
             samples *= shade
-            rows = samples[:, ::2] + samples[:, 1::2]
-            video[part, :, :, channel] = (rows[..., ::2] + rows[..., 1::2]) / 4 + 0.5
+            rows = sum(samples[:, i::_SAMPLES] for i in range(_SAMPLES))
+            pixels = sum(rows[..., i::_SAMPLES] for i in range(_SAMPLES))
+            video[part, :, :, channel] = pixels / _SAMPLES**2 + 0.5
     return video
 
 
@@ -162,9 +166,10 @@ def cast_rays(walls: np.ndarray, positions: np.ndarray, rays: np.ndarray) -> Hit
 
 
 def _samples(maze: Maze, num_styles: int, path: Walk, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(index into the palette, brightness) of each sample, both (frame, 2 * size, 2 * size)"""
-    spacing = _ZOOM / size
-    offsets = spacing * (np.arange(2 * size) + 0.5 - size)  # to the right and down, at distance 1
+    """(index into the palette, brightness) of each sample, both (frame, row, column); a pixel has 3 x 3"""
+    half = size * _SAMPLES // 2
+    spacing = _ZOOM / half
+    offsets = spacing * (np.arange(2 * half) + 0.5 - half)  # to the right and down, at distance 1
     right = path.headings[:, ::-1] * [-1, 1]
     rays = path.headings[:, np.newaxis] + offsets[:, np.newaxis] * right[:, np.newaxis]
     hits = cast_rays(maze.walls, path.positions, rays)
@@ -181,9 +186,9 @@ def _samples(maze: Maze, num_styles: int, path: Walk, size: int) -> tuple[np.nda
     row = (slope * (depth * _TEXTURE) + _TEXTURE / 2).astype(np.intp)
     wall = base + ((row >> level) << (6 - level))
 
-    sky = 2 * num_styles * _PYRAMID + _sky(rays, slope[:size])
-    level = _level(ground_depth[size:] * ground_depth[size:] * (spacing / 0.5))
-    reach = np.minimum(ground_depth[size:], depth) * _TEXTURE
+    sky = 2 * num_styles * _PYRAMID + _sky(rays, slope[:half])
+    level = _level(ground_depth[half:] * ground_depth[half:] * (spacing / 0.5))
+    reach = np.minimum(ground_depth[half:], depth) * _TEXTURE
     x, y = (
         (reach * ray[:, np.newaxis].astype(np.float32) + start[:, np.newaxis, np.newaxis]).astype(np.intp)
         for ray, start in zip(np.moveaxis(rays, -1, 0), path.positions.T.astype(np.float32) * _TEXTURE, strict=True)

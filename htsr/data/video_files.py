@@ -8,6 +8,8 @@ all the same, raises `DamagedVideo` instead of passing for a shorter one. Nothin
 """
 
 import contextlib
+import importlib.util
+import itertools
 import os
 import re
 import struct
@@ -171,25 +173,28 @@ class VideoReader:
         return self._from_animation(path) if suffix == ".gif" else self._from_container(path)
 
     def _from_container(self, path: Path) -> Iterator[np.ndarray]:
-        self._says, self._estimated = _look_into(path), path.suffix.lower() not in _EXACT_COUNTS
+        self._says = _look_into(path)
+        self._estimated = self._says.fragmented or path.suffix.lower() not in _EXACT_COUNTS
         capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # FFmpeg takes "a:b.mp4" for an address
         try:
             if self._start:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, self._start)
-            image = capture.read()[1]
-            if image is None:
+            pictures = _pictures(capture)
+            begin = list(itertools.islice(pictures, 2))
+            # OpenCV gives the same buffer again and again for interlaced frames, which it cannot convert.
+            stuck = len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
+            if not begin or (stuck and importlib.util.find_spec("av")):
                 yield from self._with_pyav(path)
                 return
             self.decoder = f"opencv {cv2.__version__}"
             self.fps = capture.get(cv2.CAP_PROP_FPS) or None
             self._stated(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            shape = image.shape
-            while image is not None:
-                self._reach(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            shape = begin[0][0].shape
+            for image, seconds in itertools.chain(begin, pictures):
                 if image.shape != shape:
                     raise self._changed(image.shape, shape)
+                self._reach(seconds)
                 yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                image = capture.read()[1]
         finally:
             capture.release()
 
@@ -200,8 +205,8 @@ class VideoReader:
             import av
         except ImportError:
             raise DamagedVideo(
-                f"video {self.video.name} cannot be decoded by OpenCV: it is damaged, or no video, or of an unusual kind"
-                " (pip install av, then it is tried with PyAV); replace or remove the file"
+                f"video {self.video.name} cannot be decoded by OpenCV: it is damaged, or no video, or of an unusual"
+                " kind (pip install av, then it is tried with PyAV); replace or remove the file"
             ) from None
         self.decoder = f"pyav {av.__version__}"
         try:
@@ -256,7 +261,9 @@ class VideoReader:
 
     def _from_array(self, path: Path) -> Iterator[np.ndarray]:
         self.decoder = "numpy"
-        expected = "expected one array (time, height, width) or (time, height, width, 1 or 3), uint8 or floats in [0, 1]"
+        expected = (
+            "expected one array (time, height, width) or (time, height, width, 1 or 3), uint8 or floats in [0, 1]"
+        )
         try:
             if path.suffix.lower() == ".npy":
                 array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
@@ -301,17 +308,26 @@ class VideoReader:
         name, found, stated, whole = self.video.name, self.decoded, self.stated, self._says.whole
         if not found:
             raise DamagedVideo(f"video {name} has no frames; replace or remove it")
-        lacking = (stated or 0) - max(found, self._reached)
+        lacking = (stated or 0) - (found if self._says.seconds and not self._estimated else max(found, self._reached))
         allowed = max(_MAY_LACK, stated // 20) if self._estimated and stated else _MAY_LACK
-        cut = whole is False and (lacking > 0 or self._estimated)
-        if cut or (lacking > allowed and not (whole and self._estimated)):  # of a whole file, the sound may be longer
-            states = f"it states {stated} frames" if lacking > 0 else "the end of the file is missing"
+        if whole is False and (lacking > 0 or self._estimated):
             raise DamagedVideo(
-                f"video {name} is damaged: {states}, but only {found} can be decoded; replace the file, or, where"
-                " nothing but its sound goes on, write it again without sound"
+                f"video {name} is damaged: the end of the file is missing, {found} frames can be decoded; replace the"
+                " file"
+            )
+        if lacking > allowed and not (whole and self._estimated):  # of a whole file, the sound may be longer
+            way_out = ", or, if its sound is longer than its picture, take the sound out" if self._estimated else ""
+            raise DamagedVideo(
+                f"video {name} is damaged: it states {stated} frames, but only {found} can be decoded; replace the"
+                f" file{way_out}"
             )
         if found > 1 and self.repeated == found - 1:
-            raise DamagedVideo(f"video {name} shows the same picture in all of its {found} frames; replace or remove it")
+            interlaced = self.fps and self.decoder.startswith("opencv")
+            way_out = "; if it is interlaced, pip install av, which decodes that; else remove it"
+            raise DamagedVideo(
+                f"video {name} shows the same picture in all of its {found} frames"
+                f"{way_out if interlaced else '; replace or remove it'}"
+            )
         differs = stated is not None and (stated - found > allowed if self._estimated else stated != found)
         notes = [f"states {stated} frames, has {found}"] if differs else []
         if self.repeated > found // 2:
@@ -380,11 +396,19 @@ def _natural(path: Path) -> list:
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
 
 
+def _pictures(capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float]]:
+    """The pictures that OpenCV decodes, uint8 (height, width, BGR), and their times in seconds."""
+    while (image := capture.read()[1]) is not None:
+        yield image, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+
 class _Says(NamedTuple):
-    """What a container says of itself: is the file all of it (None: nothing tells), and how long does it play (0)."""
+    """What a container says of itself: is the file all of it (None: nothing tells); of MP4, how long does it play, and
+    is it in fragments, which hold no count of frames."""
 
     whole: bool | None = None
     seconds: float = 0
+    fragmented: bool = False
 
 
 def _look_into(path: Path) -> _Says:
@@ -394,26 +418,28 @@ def _look_into(path: Path) -> _Says:
         head = file.read(2**16)
         file.seek(max(0, size - 2**16))
         tail = file.read()
-        if not any(tail[-1024:]):  # room was made for a download that did not end
+        if not any(tail[-1024:]):  # room was made for a download that did not end: nothing tells what came
             return _Says()
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _boxes(file, size)
-    if head[:4] == bytes.fromhex("1a45dfa3"):  # RFC 8794: identifier, size, content; "Segment" follows the header
-        header, start = _ebml_size(head, 4)
-        length, begin = _ebml_size(head, start + header + 4)
-        return _Says(None if length is None else begin + length <= size)
+    if head[:4] == bytes.fromhex(
+        "1a45dfa3"
+    ):  # RFC 8794 and 9559: identifier, size, content; "Segment" is all but the header
+        segment = head.find(bytes.fromhex("18538067"))
+        length, begin = _ebml_size(head, segment + 4)
+        return _Says(None if segment < 0 or length is None else begin + length <= size)
     properties = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
     if head[:4] == bytes.fromhex("3026b275") and properties > 0:  # ASF, section 3.2: file properties
         stated = int.from_bytes(head[properties + 40 : properties + 48], "little")
         return _Says(stated <= size if stated else None)
     if head[:4] == b"OggS":  # RFC 3533, section 6: bit 2 of the header marks the last page
-        return _Says(bool(tail[tail.rfind(b"OggS") + 5] & 4))
+        return _Says(any(byte & 4 for byte in tail[tail.rfind(b"OggS") :][5:6]))
     return _Says()
 
 
 def _boxes(file: BinaryIO, size: int) -> _Says:
     """The boxes of an MP4 file (ISO 14496-12): do they end with it, and the time that "mvhd" says it plays."""
-    position, seconds = 0, 0.0
+    position, seconds, fragmented = 0, 0.0, False
     while position + 8 <= size:
         file.seek(position)
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -422,16 +448,17 @@ def _boxes(file: BinaryIO, size: int) -> _Says:
         if length == 0 or not kind.isalnum():  # up to the end of the file; or something else was appended
             break
         if kind == b"moov":
-            header = file.read(40)
-            scale, duration = struct.unpack(">IQ" if header[8] else ">II", header[28:40] if header[8] else header[20:28])
+            header = file.read(40).ljust(40, b"\0")  # of "mvhd": size, name, version, two times of 4 or 8 bytes
+            scale, duration = struct.unpack_from(">IQ" if header[8] else ">II", header, 28 if header[8] else 20)
             seconds = duration / max(1, scale)
+        fragmented |= kind == b"moof"
         position += max(8, length)
-    return _Says(position <= size, seconds)
+    return _Says(position <= size, seconds, fragmented)
 
 
 def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
     """A number of variable length, None where it is unknown; and where it ends."""
-    length = 9 - data[position].bit_length()
+    length = 9 - int.from_bytes(data[position : position + 1]).bit_length()
     number, most = int.from_bytes(data[position : position + length]), 1 << 7 * length
     return (None if number % most == most - 1 else number % most), position + length
 

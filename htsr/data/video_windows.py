@@ -103,14 +103,14 @@ def video_clips(
     batch_size: int,
     seq_len: int,
     seed: int,
-    hop: int | None,
+    hop: int,
     stride: int = 1,
     what: str,
     note: str | None = None,
 ) -> Clips:
-    """Clips of segments. ``hop`` None is 1 frame in "train" and a whole clip, no frame twice, in "valid" and "test"."""
-    if hop is None:
-        hop = 1 if split == "train" else max(1, seq_len * stride)
+    """Clips of segments: a new one every ``hop`` frames in "train", no frame twice in "valid" and "test"."""
+    require_int("hop", hop, least=1)
+    hop = hop if split == "train" else max(1, seq_len * stride)
     windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note)
     return Clips(windows, batch_size, seed)
 

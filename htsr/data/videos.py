@@ -28,7 +28,7 @@ def videos(
     channels: int | None = None,
     fit: Fit | None = None,
     stride: int = 1,
-    hop: int | None = None,
+    hop: int = 1,
     cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
@@ -49,7 +49,7 @@ def videos(
         channels: 1 (grey) or 3 (RGB); default 3, or as prepared.
         fit: of pictures with another aspect ratio into the frame: stretch (default), crop or letterbox.
         stride: take every n-th frame.
-        hop: frames between the beginnings of clips; None is 1 in "train" and a whole clip in "valid" and "test".
+        hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
         cache: decode once, for all runs; false decodes whenever a clip is read.
         damaged: refuse, or skip, videos that cannot be decoded to their end.
 
