@@ -13,8 +13,6 @@ from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
-SET_BY_PROGRAM = ("model", "clips", "out", "provenance")
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,7 +51,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
 
     environment.import_tensorflow_quietly()
     from htsr.data import load_clips
-    from htsr.evaluation import evaluate
+    from htsr.evaluation import SET_BY_PROGRAM, evaluate
 
     settings = check_section("eval", _with_flags(config["eval"], args), evaluate, reserved=SET_BY_PROGRAM)
     if args.eval_seq_len is not None:

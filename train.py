@@ -20,9 +20,7 @@ def main() -> int:
     parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
-    parser.add_argument(
-        "--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false"
-    )
+    parser.add_argument("--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
     args = parser.parse_args()
     overrides = [*args.set]
@@ -46,7 +44,7 @@ def train(config: dict, run) -> int:
 
     from htsr import checkpoints, training
     from htsr.data import DATASETS, load_clips
-    from htsr.evaluation import evaluate
+    from htsr.evaluation import SET_BY_PROGRAM, evaluate
     from htsr.models import MODELS, build_model
 
     config["train"] = check_section(
@@ -72,7 +70,7 @@ def train(config: dict, run) -> int:
                 f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
             )
         config["model"] = _checked("model", config["model"], MODELS)
-        check_section("eval", config["eval"], evaluate, reserved=("model", "clips", "out", "provenance"))
+        check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
             before = read_config(run / "config.yml")
             # A folder may move; without one, the bundled digits are used.

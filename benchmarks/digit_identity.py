@@ -19,13 +19,13 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from htsr.config import read_config
+from htsr.checkpoints import find_run, load_run
+from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
 SIZE = 28
@@ -53,20 +53,18 @@ def main() -> int:
 
 def measure_run(args: argparse.Namespace) -> None:
     """Measure a checkpoint of a run, print the table and write it."""
-    run = Path(args.logdir)
+    run = find_run(args.logdir)
     config = read_config(run / "config.yml")
-    context = args.context if args.context is not None else config["eval"].get("context", 36)
 
     from htsr import environment
 
     environment.import_tensorflow_quietly()
-    from htsr import checkpoints
     from htsr.data import load_clips
+    from htsr.evaluation import SET_BY_PROGRAM, evaluate
 
-    which = int(args.checkpoint) if args.checkpoint.isdecimal() else args.checkpoint
-    found = checkpoints.load(run / "model", which)
-    step = found[0] if found else which
-    model = checkpoints.load_model(run, step)
+    settings = check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
+    context = settings["context"] if args.context is None else args.context
+    model, manifest = load_run(run, args.checkpoint)
     data = {**config["data"], "seq_len": context + max(args.horizons), "batch_size": BATCH}
     clips = load_clips(split="test", **data)
     check(clips, context, args.horizons, args.examples)
@@ -77,13 +75,13 @@ def measure_run(args: argparse.Namespace) -> None:
             "its verdict on predictions would mean little: train it for more epochs"
         )
     report = {
-        "checkpoint": step,
+        "checkpoint": manifest["step"],
         "context": context,
         "examples": args.examples,
         "digits_per_clip": clips.source.labels(0).size,
         "classifier_accuracy": accuracy,
-        "noise": (noise := config["eval"].get("noise", "sample")),
-        **measure(model, clips, classify, context, args.horizons, args.examples, config["eval"].get("seed", 0), noise),
+        "noise": settings["noise"],
+        **measure(model, clips, classify, context, args.horizons, args.examples, settings["seed"], settings["noise"]),
         "environment": environment.describe(),
     }
     print(table(report))

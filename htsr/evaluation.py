@@ -30,6 +30,7 @@ BASELINES = {
     "mean_frame": lambda observed: observed.mean(axis=1, keepdims=True),
     "black": lambda observed: np.zeros_like(observed[:, :1]),
 }
+SET_BY_PROGRAM = ("model", "clips", "out", "provenance")  # arguments of `evaluate` that no config can give
 CHUNK = 50  # predicted frames scored at once
 GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
 PLOTTED = ("psnr", "ssim", "lpips", "mse", "mae")

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.video_files import IMAGES, DamagedVideo, FrameFormat, Video, VideoReader
+from htsr.data.video_files import DamagedVideo, FrameFormat, Video, VideoReader, images_in
 from htsr.errors import InputError
 
 SCHEMA = 1
@@ -298,7 +298,7 @@ class _Hashes:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+    return sorted(images_in(path))
 
 
 def _state(path: Path) -> list:

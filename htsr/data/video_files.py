@@ -37,6 +37,7 @@ ARRAYS = (".npy", ".npz")
 SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
 _EXACT_COUNTS = (".avi", ".mp4", ".m4v", ".mov")  # the others' is the file's duration times its frame rate
+_BOXES = b"ftyp styp sidx ssix prft emsg moov moof mfra mdat free skip wide uuid udta meta pnot".split()  # of MP4
 _MAY_LACK = 2  # frames: encoders count one or two that they never wrote
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)
 
@@ -111,6 +112,11 @@ def find_videos(folder: Path) -> list[Video]:
             " zip archives with videos"
         )
     return sorted(found, key=lambda video: video.name)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, in no order; hidden files (``._frame_1.png`` of a Mac) are none."""
+    return [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
 
 
 def _members(archive: Path) -> list[str]:
@@ -210,7 +216,7 @@ class VideoReader:
             ) from None
         self.decoder = f"pyav {av.__version__}"
         try:
-            with av.open(str(path)) as container:
+            with av.open(str(path.absolute())) as container:
                 if not container.streams.video:
                     raise DamagedVideo(f"video {self.video.name} has no picture; replace or remove the file")
                 stream = container.streams.video[0]
@@ -240,11 +246,11 @@ class VideoReader:
                 for number, image in enumerate(ImageSequence.Iterator(animation)):
                     if number >= self._start:
                         yield np.asarray(image.convert("RGB"))
-        except (*_DAMAGE, UnidentifiedImageError, SyntaxError) as error:
+        except (*_DAMAGE, UnidentifiedImageError, SyntaxError, IndexError, struct.error) as error:
             raise DamagedVideo(f"{self.video.name} cannot be decoded ({error}); replace or remove the file") from None
 
     def _from_folder(self, path: Path) -> Iterator[np.ndarray]:
-        files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGES), key=_natural)
+        files = sorted(images_in(path), key=_natural)
         self.decoder, self.stated, shape = f"opencv {cv2.__version__}", len(files), None
         for file in files[self._start :]:
             try:
@@ -268,16 +274,17 @@ class VideoReader:
             if path.suffix.lower() == ".npy":
                 array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
             else:
-                with np.load(path, allow_pickle=False) as file:
+                with open(path, "rb") as packed, np.lib.npyio.NpzFile(packed) as file:  # refuses them too
                     if len(file.files) != 1:
                         raise ValueError(f"it holds {', '.join(file.files) or 'nothing'}")
-                    array = file[file.files[0]]
+                    array = np.asarray(file[file.files[0]])
         except _DAMAGE as error:
             raise DamagedVideo(f"cannot read {self.video.name} ({error}); {expected}") from None
+        received = f"received {array.dtype} {array.shape}"
         array = array[..., np.newaxis] if array.ndim == 3 else array
         good = array.ndim == 4 and array.shape[-1] in (1, 3) and (array.dtype == np.uint8 or array.dtype.kind == "f")
         if not good or not array.size:
-            raise DamagedVideo(f"{self.video.name}: {expected}, received {array.dtype} {array.shape}")
+            raise DamagedVideo(f"{self.video.name}: {expected}, {received}")
         self.stated = len(array)
         for frame in array[self._start :]:
             if array.dtype == np.uint8:
@@ -310,7 +317,7 @@ class VideoReader:
             raise DamagedVideo(f"video {name} has no frames; replace or remove it")
         lacking = (stated or 0) - (found if self._says.seconds and not self._estimated else max(found, self._reached))
         allowed = max(_MAY_LACK, stated // 20) if self._estimated and stated else _MAY_LACK
-        if whole is False and (lacking > 0 or self._estimated):
+        if whole is False:
             raise DamagedVideo(
                 f"video {name} is damaged: the end of the file is missing, {found} frames can be decoded; replace the"
                 " file"
@@ -445,7 +452,7 @@ def _boxes(file: BinaryIO, size: int) -> _Says:
         length, kind = struct.unpack(">I4s", file.read(8))
         if length == 1:
             length = int.from_bytes(file.read(8))
-        if length == 0 or not kind.isalnum():  # up to the end of the file; or something else was appended
+        if length == 0 or kind not in _BOXES:  # up to the end of the file; or something else was appended
             break
         if kind == b"moov":
             header = file.read(40).ljust(40, b"\0")  # of "mvhd": size, name, version, two times of 4 or 8 bytes
