@@ -216,7 +216,7 @@ def test_the_script_prints_a_table_and_writes_it(script):
         (["--horizons", 0], {}, "context and horizons must be at least 1, received 4 and 0"),
         (["--examples", 1001], {}, "num_examples is 1001, but there are only 1000 clips"),
         (["--checkpoint", 3], {}, "no checkpoint 3 in"),
-        (["--logdir", "nowhere"], {}, "config file nowhere/config.yml does not exist"),
+        (["--logdir", "nowhere"], {}, "nowhere is not a run folder: nowhere/config.yml is missing"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(script, arguments, settings, message):
