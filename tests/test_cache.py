@@ -1,4 +1,4 @@
-"""Videos decoded once or streamed: the same frames either way, entries that are whole or not there, sources that change."""
+"""Videos decoded once or streamed: the same frames either way; entries are whole or not there; sources that change."""
 
 import json
 import multiprocessing
@@ -275,7 +275,7 @@ def test_a_damaged_entry_is_named(folder, damage):
     opened(folder)
     entry = cache_folder() / entries()[0]
     damage(entry)
-    with pytest.raises(InputError, match="is damaged .*; delete it, it is made again from the videos") as caught:
+    with pytest.raises(InputError, match=r"is damaged .*; delete it, it is made again from the videos") as caught:
         opened(folder)
     assert str(entry) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -419,8 +419,15 @@ def test_streaming_writes_nothing(folder):
 
 
 def test_an_entry_with_more_to_say(folder, tmp_path):
-    write_entry(tmp_path / "out" / "mine", find_videos(folder), FORM, "films", "refuse", {"splits": {"train": [0]}})
+    write_entry(
+        tmp_path / "out" / "mine",
+        find_videos(folder),
+        FORM,
+        what="films",
+        damaged="refuse",
+        extra=lambda stored: {"names": [video.name for video in stored]},
+    )
     store = CachedVideos(tmp_path / "out" / "mine")
-    assert store.manifest["splits"] == {"train": [0]}
+    assert store.manifest["names"] == list(NAMES)
     assert store.manifest["format"] == {"height": 24, "width": 32, "channels": 3, "fit": "stretch"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]

@@ -300,3 +300,11 @@ def test_an_interrupted_generation_leaves_nothing(tiny_stand_ins, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         load_clips("mazes", "train", batch_size=1, seq_len=10)
     assert not list(tiny_stand_ins.iterdir())
+
+
+def test_stand_ins_of_labmaze(tiny_stand_ins):
+    with pytest.raises(InputError, match="stand_in=labmaze has no effect where datadir is set"):
+        load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="labmaze", datadir=str(tiny_stand_ins))
+    pytest.importorskip("labmaze")
+    assert load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="labmaze").shape == (10, 64, 64, 3)
+    assert (tiny_stand_ins / "synthetic-mazes-labmaze-1").is_dir()

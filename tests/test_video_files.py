@@ -354,6 +354,31 @@ def test_varying_frame_rates_are_no_damage(tmp_path):
         assert len(frames) == 40, (name, reader.stated)
 
 
+def test_sound_that_goes_on_after_the_picture(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        picture, sound = container.add_stream("mpeg4", rate=25), container.add_stream("pcm_s16le", rate=8000)
+        picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+        for frame in moving(40):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(picture.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 4), np.int16), format="s16", layout="mono")
+        silence.sample_rate = 8000
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    frames, reader = read(path)
+    assert (len(frames), reader.stated, reader.note) == (40, 100, "states 100 frames, has 40")
+    refused(cut(path, 0.9), "the end of the file is missing, 40 frames can be decoded; replace the file")
+
+
+def test_skipped_frames_of_avi_are_no_damage(tmp_path):
+    times = np.cumsum([0, *(200 if number % 7 == 0 else 40 for number in range(39))])
+    frames, reader = read(encode(tmp_path / "a.avi", moving(40), "mpeg4", times=times))
+    assert len(frames) == 40
+    assert reader.note is None or reader.note.startswith("states ")
+
+
 def test_live_recordings_state_nothing(tmp_path):
     frames, reader = read(encode(tmp_path / "live.webm", moving(40), "libvpx", live="1"))
     assert (len(frames), reader.stated, reader.note) == (40, None, None)

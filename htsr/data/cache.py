@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -168,11 +168,7 @@ def write_entry(
         videos, form, what, damaged: as in `open_videos`.
         extra: from the videos decoded, what else the manifest shall hold.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder.parent)
-    temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
-    temporary.mkdir()
-    try:
+    with appearing(folder) as temporary:
         with open(temporary / "frames.npy", "wb") as file:
             frames = _FrameFile(file, form)
             stored, refused = _decode_all(videos, form, f"decoding {what}", damaged, frames)
@@ -182,10 +178,24 @@ def write_entry(
         with open(temporary / "manifest.json", "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes ``folder`` at the end, or nothing where an error ends it.
+
+    Where another process was faster, its ``folder`` stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder.parent)
+    temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
+    temporary.mkdir()
+    try:
+        yield temporary
         try:
             os.rename(temporary, folder)
         except OSError:
-            if not (folder / "manifest.json").is_file():  # where it is, another process was faster
+            if not folder.is_dir():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

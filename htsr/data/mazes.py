@@ -5,12 +5,16 @@ Without files, a synthetic stand-in is generated.
 """
 
 from pathlib import Path
+from typing import Literal, get_args
 
+from htsr.data import stand_ins
 from htsr.data.cache import Damaged, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
-from htsr.data.stand_ins import stand_in
 from htsr.data.video_files import find_videos, frame_format
 from htsr.data.video_windows import by_folder, synthetic_note, video_clips, whole
+from htsr.errors import InputError
+
+StandIn = Literal["builtin", "labmaze"]
 
 
 def mazes(
@@ -20,6 +24,7 @@ def mazes(
     seq_len: int,
     seed: int = 0,
     datadir: str | None = None,
+    stand_in: StandIn = "builtin",
     image_size: int | tuple[int, int] = 64,
     channels: int = 3,
     stride: int = 1,
@@ -36,6 +41,7 @@ def mazes(
         seed: of the training order.
         datadir: folder with ``train`` and ``test`` (also in ``GQN-Mazes/``), or with the zip archive. None: the
             synthetic stand-in, generated once.
+        stand_in: "builtin" mazes, or layouts and textures of DeepMind Lab ("labmaze", from the package of that name).
         image_size: side of the square frames in pixels, or (height, width).
         channels: 3, or 1 for grey.
         stride: take every n-th frame.
@@ -48,7 +54,10 @@ def mazes(
     """
     require_choice("split", split, SPLITS)
     form = frame_format(image_size, channels, "stretch")
-    folder = Path(datadir) if datadir else stand_in("mazes")
+    require_choice("stand_in", stand_in, get_args(StandIn))
+    if datadir and stand_in != "builtin":
+        raise InputError(f"stand_in={stand_in} has no effect where datadir is set; leave one of them out")
+    folder = Path(datadir) if datadir else stand_ins.stand_in("mazes" if stand_in == "builtin" else "mazes-labmaze")
     note = synthetic_note(folder)
     what = f"GQN-Mazes, {split}" if note is None else f"GQN-Mazes (synthetic), {split}"
     found = by_folder(find_videos(folder), folder, split)

@@ -167,7 +167,7 @@ def _legs(pose: Pose, person: Person, pelvis: np.ndarray) -> dict[str, np.ndarra
     ahead /= np.linalg.norm(ahead, axis=-1, keepdims=True)
     knee = hip + share * line + np.sqrt(thigh**2 - share**2 * square) * ahead
     ground = (ankle + toes) / 2 * [1, 0, 1]
-    waist, hem = hip + [0, 0.03, 0], hip + 0.6 * (knee - hip)
+    waist, hem = hip + np.array([0, 0.03, 0]), hip + 0.6 * (knee - hip)
     return {"hip": hip, "knee": knee, "ankle": ankle, "toes": toes, "ground": ground, "waist": waist, "hem": hem}
 
 

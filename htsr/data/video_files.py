@@ -222,7 +222,10 @@ class VideoReader:
                 stream = container.streams.video[0]
                 self.fps, shape = float(stream.average_rate or 0) or None, None
                 self._stated(stream.frames or round((container.duration or 0) / 1e6 * (self.fps or 0)))
-                for number, frame in enumerate(container.decode(stream)):
+                # FFmpeg refuses empty packets, by which AVI skips frames; one without a time asks for what is left.
+                packets = (packet for packet in container.demux(stream) if packet.size or packet.dts is None)
+                frames = itertools.chain.from_iterable(packet.decode() for packet in packets)
+                for number, frame in enumerate(frames):
                     image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                     shape = shape or image.shape
                     if image.shape != shape:
