@@ -157,6 +157,22 @@ def test_files_table_and_provenance(clips, tmp_path, capsys):
     assert block[1].count("+") == 3  # better than every baseline
 
 
+def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, capsys, monkeypatch):
+    class Synthetic(RandomClips):
+        note = "synthetic stand-in for KTH"
+
+    rows = []
+    monkeypatch.setattr(evaluation.plots, "save_strip", lambda path, clips, context: rows.extend(clips))
+    titles = []
+    monkeypatch.setattr(evaluation.plots, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle))
+    clips = Clips(Synthetic(), batch_size=4)
+    run(Oracle(clips.source), clips, tmp_path, num_pictures=1)
+    assert "6 clips (synthetic stand-in for KTH), 3 context frames" in capsys.readouterr().out
+    assert json.loads((tmp_path / "curves.json").read_text())["provenance"]["note"] == "synthetic stand-in for KTH"
+    assert rows == ["truth, synthetic", "prediction", "difference"]
+    assert titles == ["6 clips (synthetic stand-in for KTH), 3 context frames, 1 sample a clip"]
+
+
 def test_a_gif_ends_where_memory_would_grow(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "GIF_FRAMES", 4)
     run(Oracle(clips.source, noise=0.1), clips, tmp_path, num_pictures=1)

@@ -165,8 +165,8 @@ class VideoReader:
                 self.decoded += 1
                 last = frame
                 yield frame
-        if self._start == 0:
-            self._verify()
+            if self._start == 0:
+                self._verify(path)
 
     def _images(self, path: Path) -> Iterator[np.ndarray]:
         if path.is_dir():
@@ -187,9 +187,10 @@ class VideoReader:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, self._start)
             pictures = _pictures(capture)
             begin = list(itertools.islice(pictures, 2))
-            # OpenCV gives the same buffer again and again for interlaced frames, which it cannot convert.
-            stuck = len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
-            if not begin or (stuck and importlib.util.find_spec("av")):
+            # OpenCV gives the same buffer again and again for interlaced frames, which it cannot convert, and ends where
+            # a Theora frame repeats the one before.
+            unsafe = path.suffix.lower() == ".ogv" or len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
+            if not begin or (unsafe and _has_pyav()):
                 yield from self._with_pyav(path)
                 return
             self.decoder = f"opencv {cv2.__version__}"
@@ -222,7 +223,7 @@ class VideoReader:
                 stream = container.streams.video[0]
                 self.fps, shape = float(stream.average_rate or 0) or None, None
                 self._stated(stream.frames or round((container.duration or 0) / 1e6 * (self.fps or 0)))
-                # FFmpeg refuses empty packets, by which AVI skips frames; one without a time asks for what is left.
+                # FFmpeg refuses empty packets, Theora's repeated frames; one without a time asks for what is left.
                 packets = (packet for packet in container.demux(stream) if packet.size or packet.dts is None)
                 frames = itertools.chain.from_iterable(packet.decode() for packet in packets)
                 for number, frame in enumerate(frames):
@@ -310,11 +311,26 @@ class VideoReader:
             count, self._estimated = round(self._says.seconds * self.fps), True
         self.stated = count if count > 0 else None
 
+    def _sound_goes_on(self, path: Path) -> bool:
+        """Whether all packets of the picture were decoded and others go on to the end of the file; False without PyAV."""
+        if not _has_pyav():
+            return False
+        import av
+
+        packets, end = 0, 0.0
+        with av.open(str(path.absolute())) as container:
+            length, picture = (container.duration or 0) / 1e6, container.streams.video[0].index
+            for packet in container.demux():
+                packets += packet.stream_index == picture and packet.size > 0
+                if packet.pts is not None and packet.time_base:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        return packets <= self.decoded + _MAY_LACK and end >= 0.95 * length
+
     def _reach(self, seconds: float) -> None:
         """Frames at an even rate up to this time: a video whose frame rate varies has fewer, and nothing is missing."""
         self._reached = max(self._reached, round(seconds * (self.fps or 0)) + 1)
 
-    def _verify(self) -> None:
+    def _verify(self, path: Path) -> None:
         name, found, stated, whole = self.video.name, self.decoded, self.stated, self._says.whole
         if not found:
             raise DamagedVideo(f"video {name} has no frames; replace or remove it")
@@ -325,8 +341,8 @@ class VideoReader:
                 f"video {name} is damaged: the end of the file is missing, {found} frames can be decoded; replace the"
                 " file"
             )
-        if lacking > allowed and not (whole and self._estimated):  # of a whole file, the sound may be longer
-            way_out = ", or, if its sound is longer than its picture, take the sound out" if self._estimated else ""
+        if lacking > allowed and not (self._estimated and self._sound_goes_on(path)):
+            way_out = "" if _has_pyav() or not self._estimated else ", or pip install av: PyAV may know better"
             raise DamagedVideo(
                 f"video {name} is damaged: it states {stated} frames, but only {found} can be decoded; replace the"
                 f" file{way_out}"
@@ -404,6 +420,10 @@ def _placed(image: np.ndarray, form: FrameFormat) -> np.ndarray:
 def _natural(path: Path) -> list:
     """Sorts ``frame_10`` after ``frame_9``."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+
+
+def _has_pyav() -> bool:
+    return importlib.util.find_spec("av") is not None
 
 
 def _pictures(capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float]]:
