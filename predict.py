@@ -27,7 +27,6 @@ from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, VideoReade
 from htsr.errors import InputError, one_line_errors
 
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
-SET_BY_PROGRAM = ("model", "clips", "out", "provenance")
 FPS = 10  # where the input does not say
 SLOWEST, FASTEST = 1, 50  # frames per second of GIF and film; viewers show no GIF faster
 PICTURED = 8  # samples, side by side; prediction.npz holds all
@@ -82,7 +81,7 @@ def predict(args: argparse.Namespace) -> None:
     from htsr import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.evaluation import evaluate
+    from htsr.evaluation import SET_BY_PROGRAM, evaluate
 
     given = {name: getattr(args, name) for name in ("context", "horizon", "seed")}
     given = {name: value for name, value in given.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 SIZE = 64  # height and width of the picture, in pixels
-TEXELS = 64  # along a cell
+TEXELS = 64  # along a cell: a shift by 6 divides by them
 
 _ZOOM = 0.7  # tangent of half the field of view: 70 degrees, as wide as high
 _CHUNK = 3  # frames drawn at once; their samples fit the processor's cache

@@ -187,10 +187,10 @@ class VideoReader:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, self._start)
             pictures = _pictures(capture)
             begin = list(itertools.islice(pictures, 2))
-            # OpenCV gives the same buffer again and again for interlaced frames, which it cannot convert, and ends where
-            # a Theora frame repeats the one before.
-            unsafe = path.suffix.lower() == ".ogv" or len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
-            if not begin or (unsafe and _has_pyav()):
+            # Interlaced frames OpenCV cannot convert: it gives the same buffer again and again. It ends where a Theora
+            # frame repeats the one before.
+            stuck = len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
+            if not begin or ((stuck or path.suffix.lower() == ".ogv") and _has_pyav()):
                 yield from self._with_pyav(path)
                 return
             self.decoder = f"opencv {cv2.__version__}"
@@ -221,7 +221,7 @@ class VideoReader:
                 if not container.streams.video:
                     raise DamagedVideo(f"video {self.video.name} has no picture; replace or remove the file")
                 stream = container.streams.video[0]
-                self.fps, shape = float(stream.average_rate or 0) or None, None
+                self.fps, shape = float(stream.average_rate or stream.base_rate or 0) or None, None
                 self._stated(stream.frames or round((container.duration or 0) / 1e6 * (self.fps or 0)))
                 # FFmpeg refuses empty packets, Theora's repeated frames; one without a time asks for what is left.
                 packets = (packet for packet in container.demux(stream) if packet.size or packet.dts is None)
@@ -312,18 +312,21 @@ class VideoReader:
         self.stated = count if count > 0 else None
 
     def _sound_goes_on(self, path: Path) -> bool:
-        """Whether all packets of the picture were decoded and others go on to the end of the file; False without PyAV."""
+        """Whether every packet of the picture was decoded and others go on to the end. Without PyAV: False."""
         if not _has_pyav():
             return False
         import av
 
         packets, end = 0, 0.0
-        with av.open(str(path.absolute())) as container:
-            length, picture = (container.duration or 0) / 1e6, container.streams.video[0].index
-            for packet in container.demux():
-                packets += packet.stream_index == picture and packet.size > 0
-                if packet.pts is not None and packet.time_base:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        try:
+            with av.open(str(path.absolute())) as container:
+                length, picture = (container.duration or 0) / 1e6, container.streams.video[0].index
+                for packet in container.demux():
+                    packets += packet.stream_index == picture and packet.size > 0
+                    if packet.pts is not None and packet.time_base:
+                        end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        except av.FFmpegError:
+            return False
         return packets <= self.decoded + _MAY_LACK and end >= 0.95 * length
 
     def _reach(self, seconds: float) -> None:
