@@ -23,7 +23,8 @@ from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.data.cache import CachedVideos
 from htsr.data.clips import Clips, require_int
-from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, VideoReader, frame_format
+from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_format
+from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError, one_line_errors
 
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")

@@ -186,7 +186,8 @@ def pictures(height: int, width: int) -> Iterator[np.ndarray]:
 
 def compare(path: Path, what: str, written: int | None, folder: Path) -> Row:
     """Read a file with all decoders, whole and cut."""
-    from htsr.data.video_files import DamagedVideo, Video, VideoReader
+    from htsr.data.video_files import DamagedVideo, Video
+    from htsr.data.video_reader import VideoReader
 
     reader = VideoReader(Video(path.name, path), None)
     count = independent = 0
@@ -216,7 +217,8 @@ def compare(path: Path, what: str, written: int | None, folder: Path) -> Row:
 
 
 def cut_result(path: Path) -> str:
-    from htsr.data.video_files import DamagedVideo, Video, VideoReader
+    from htsr.data.video_files import DamagedVideo, Video
+    from htsr.data.video_reader import VideoReader
 
     reader = VideoReader(Video(path.name, path), None)
     try:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from htsr.data import cache, video_files
+from htsr.data import cache, video_reader
 from htsr.data.cache import CachedVideos, StreamedVideos, cache_folder, open_videos, write_entry
-from htsr.data.video_files import DamagedVideo, FrameFormat, VideoReader, find_videos, write_video
+from htsr.data.video_files import DamagedVideo, FrameFormat, find_videos, write_video
+from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
 
 FORM = FrameFormat(24, 32, 3)
@@ -367,7 +368,7 @@ cv2_capture = cv2.VideoCapture
 
 def test_wrong_seeking_is_found_out(folder, monkeypatch):
     store, frames = opened(folder, cache=False), decoded(folder)
-    monkeypatch.setattr(video_files.cv2, "VideoCapture", OffByOne)
+    monkeypatch.setattr(video_reader.cv2, "VideoCapture", OffByOne)
     for start, stop, stride in ((1, 9, 1), (20, 50, 4), (49, 50, 1)):
         np.testing.assert_array_equal(store.read(1, start, stop, stride), frames[1][start:stop:stride])
     assert OffByOne.seeks == 3
@@ -379,7 +380,7 @@ def test_seeking_that_arrives_nowhere(folder, monkeypatch):
     store, frames = opened(folder, cache=False), decoded(folder)
 
     lost = []
-    monkeypatch.setattr(video_files.cv2, "VideoCapture", lambda *arguments: seek_fails(lost, *arguments))
+    monkeypatch.setattr(video_reader.cv2, "VideoCapture", lambda *arguments: seek_fails(lost, *arguments))
     np.testing.assert_array_equal(store.read(1, 30, 40, 1), frames[1][30:40])
     assert lost
 

@@ -250,7 +250,7 @@ def test_which_frames(script, frames, clip, tmp_path, kind, count, stride, start
 
 def test_only_what_is_needed_is_read(script, frames, clip, monkeypatch):
     decoded = []
-    monkeypatch.setattr("htsr.data.video_files.convert", lambda image, form: decoded.append(1) or convert(image, form))
+    monkeypatch.setattr("htsr.data.video_reader.convert", lambda image, form: decoded.append(1) or convert(image, form))
     script.read_context(Video("clip.avi", clip), PLAIN, 4, 1, start=3)
     assert len(decoded) == 7
 

@@ -23,7 +23,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.video_files import DamagedVideo, FrameFormat, Video, VideoReader, images_in
+from htsr.data.video_files import DamagedVideo, FrameFormat, Video, images_in
+from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
 
 SCHEMA = 1

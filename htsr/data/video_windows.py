@@ -36,6 +36,8 @@ class VideoWindows:
         seq_len, stride, hop: all in frames.
         what: the segments in words, for messages ("KTH, train").
         note: what every result on these clips has to say ("synthetic stand-in for KTH"), or None.
+        mixed: whether windows are numbered in an order drawn once and for all, so that the first ones, which are often
+            all that is evaluated, are of all videos; otherwise in file order.
 
     Attributes:
         store: the videos.
@@ -55,6 +57,7 @@ class VideoWindows:
         hop: int,
         what: str,
         note: str | None = None,
+        mixed: bool = False,
     ):
         for name, value in {"seq_len": seq_len, "stride": stride, "hop": hop}.items():
             require_int(name, value, least=1)
@@ -84,10 +87,12 @@ class VideoWindows:
         counts = [(segment.stop - segment.start - self._span) // hop + 1 for segment in self._segments]
         self._ends = np.cumsum(counts)
         self.num_clips = int(self._ends[-1])
+        self._order = np.random.Generator(np.random.Philox(key=0)).permutation(self.num_clips) if mixed else None
         self.shape = (seq_len, *store.shape)
 
     def window(self, index: int, epoch: int = 0) -> np.ndarray:
         """The window, uint8 (time, height, width, channel); the same in every epoch."""
+        index = index if self._order is None else int(self._order[index])
         number = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[number - 1]) if number else 0
         segment = self._segments[number]
@@ -108,10 +113,11 @@ def video_clips(
     what: str,
     note: str | None = None,
 ) -> Clips:
-    """Clips of segments: a new one every ``hop`` frames in "train", no frame twice in "valid" and "test"."""
+    """Clips of segments: one every ``hop`` frames in "train"; in "valid" and "test" no frame twice, in mixed order."""
     require_int("hop", hop, least=1)
-    hop = hop if split == "train" else max(1, seq_len * stride)
-    windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note)
+    held_out = split != "train"
+    hop = max(1, seq_len * stride) if held_out else hop
+    windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note, mixed=held_out)
     return Clips(windows, batch_size, seed)
 
 
