@@ -13,6 +13,8 @@ from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
+FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,10 +42,10 @@ def evaluate_run(args: argparse.Namespace) -> None:
     run = find_run(args.logdir)
     for override in args.set:
         key = override.partition("=")[0].strip()
-        if not key.startswith(("eval.", "data.")) or key in ("data.name", "data.seq_len", "data.batch_size"):
+        if not key.startswith(("eval.", "data.")) or key in FIXED:
             raise InputError(
-                f"--set {override}: after training only eval.* and data.* can change, and of data neither "
-                "name nor seq_len and batch_size (they follow from eval)"
+                f"--set {override}: after training only eval.* and data.* can change, and of data neither name and "
+                "persons (the model knows some of them) nor seq_len and batch_size (they follow from eval)"
             )
     config = read_config(run / "config.yml", [*args.set, *(["data.cache=false"] if args.no_cache else [])])
 

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
-from htsr.data.cache import CachedVideos
 from htsr.data.clips import Clips, require_int
 from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_format
 from htsr.data.video_reader import VideoReader
@@ -94,11 +93,14 @@ def predict(args: argparse.Namespace) -> None:
         raise InputError(
             f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"
         )
-    form, stride = _format(model.frame_shape, config["data"]), config["data"].get("stride", 1)
+    form, stride = _format(model.frame_shape, config["data"].get("fit")), config["data"].get("stride", 1)
     require_int("data.stride", stride, least=1)
     context = read_context(video, form, settings["context"], stride, args.start)
     means = model.stochastic and settings["noise"] == "mean"
     print(announcement(video, form, context, settings["context"], args.start, means), file=sys.stderr)
+    trained_on = _stand_in(config["data"])
+    if trained_on:
+        print(f"the model was trained on a {trained_on}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     numbers, prediction = context.numbers, rollout(model, context, settings, f"step {manifest['step']} of {run}")
     report = {
@@ -109,6 +111,7 @@ def predict(args: argparse.Namespace) -> None:
         **{name: settings[name] for name in ("horizon", "num_samples", "seed")},
         "noise": settings["noise"] if model.stochastic else "none: the model is deterministic",
         "run": str(run),
+        "trained_on": trained_on,
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
         "environment": environment.describe(),
     }
@@ -243,20 +246,25 @@ def _check_out(out: Path, video: Video, overwrite: bool) -> None:
         raise InputError(f"--out {out} is a file; give a folder")
     if out.exists() and out.samefile(video.path):
         raise InputError(f"--out {out} is the input; give another folder")
+    if video.path.resolve().parent == out.resolve() and video.path.name in FILES:
+        raise InputError(f"--input {video.path} is a file that this writes; give another --out")
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
         raise InputError(f"--out {out} holds {', '.join(there)} already; give another folder, or --overwrite")
 
 
-def _format(frame_shape: tuple[int, ...], data: dict) -> FrameFormat:
+def _format(frame_shape: tuple[int, ...], fit: str | None) -> FrameFormat:
     """What the frames of the run's data became: the model's shape, and the ``fit`` of that dataset."""
     height, width, channels = frame_shape
     if channels not in (1, 3):
         raise InputError(f"the model predicts frames of {channels} channels, which no video has; give another --logdir")
-    fit, folder = data.get("fit"), Path(data.get("datadir") or "")
-    if data.get("name") == "videos" and fit is None and data.get("datadir") and (folder / "manifest.json").is_file():
-        fit = CachedVideos(folder).manifest["format"]["fit"]  # prepare.py was told
     return frame_format((height, width), channels, fit or "stretch")
+
+
+def _stand_in(data: dict) -> str | None:
+    """What the model was trained on, where that was generated for want of the real data."""
+    generated = data.get("name") in ("kth", "mazes") and not data.get("datadir")
+    return f"synthetic stand-in for {data['name']}" if generated else None
 
 
 def _frames(numbers: range) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from htsr.errors import InputError, one_line_errors
 
 SHEET_VIDEOS, SHEET_PICTURES = 40, 8
+CONFIG_FRAMES = 100  # context and horizon of configs/videos.yml
 
 
 def main() -> int:
@@ -38,7 +39,8 @@ def prepare(args: argparse.Namespace) -> None:
     from htsr.data.cache import CachedVideos, Damaged, write_entry
     from htsr.data.clips import require_choice
     from htsr.data.video_files import find_videos, frame_format
-    from htsr.data.videos import split_videos
+    from htsr.data.video_windows import synthetic_note
+    from htsr.data.videos import listed_split, split_videos
 
     source, out = Path(args.videos), Path(args.out)
     if len(args.size) > 2:
@@ -49,12 +51,13 @@ def prepare(args: argparse.Namespace) -> None:
         raise InputError(f"{out} exists; give --out a new folder, or delete it first")
     found = find_videos(source)
     print(f"{source}: {len(found)} videos found")
+    listed = listed_split(source, [video.name for video in found])
 
-    def splits(stored):
-        parts = split_videos(stored, source)
-        return {"splits": {split: [list(segment) for segment in segments] for split, segments in parts.items()}}
+    def divided(stored):
+        parts = split_videos(stored, listed, source)
+        return {"splits": parts, "note": synthetic_note(source)}
 
-    write_entry(out, found, form, what=str(source), damaged=args.damaged, extra=splits)
+    write_entry(out, found, form, what=str(source), damaged=args.damaged, extra=divided)
     store = CachedVideos(out)
     _report(store, out)
     _save_sheet(store, out / "contact_sheet.png")
@@ -74,6 +77,14 @@ def _report(store, out: Path) -> None:
     height, wide, channels = store.shape
     print(f"{out}: frames of {height} x {wide} x {channels}, {size:.1f} MiB; look at {out}/contact_sheet.png")
     print(f"next: python train.py --config configs/videos.yml --datadir {out}")
+    parts = {name: max(stop - start for _, start, stop in store.manifest["splits"][name]) for name in ("valid", "test")}
+    if min(parts.values()) < CONFIG_FRAMES:
+        print(
+            f"but the longest part of valid has {parts['valid']} frames, of test {parts['test']}, and that config takes"
+            f" {CONFIG_FRAMES}: set train.valid_horizon and eval.horizon lower, or add longer videos"
+        )
+    if (height, wide) != (64, 64):
+        print("but its model, htsr, takes frames of 64 x 64 pixels: recurrent (configs/cms_lstm) takes others")
 
 
 def _name(store, segment) -> str:

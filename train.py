@@ -64,6 +64,7 @@ def train(config: dict, run) -> int:
                 f"validation clips of {frames} frames, the most of data.seq_len and train.valid_context + "
                 f"train.valid_horizon: {error}"
             ) from None
+        config["data"] |= clips.resolved
         shape = list(clips.shape[1:])
         if config["model"].setdefault("frame_shape", shape) != shape:
             raise InputError(
@@ -85,7 +86,7 @@ def train(config: dict, run) -> int:
         environment.save(run / "environment.json")
         if not tf.config.list_physical_devices("GPU"):
             print(
-                "No GPU found: training on the CPU. configs/mmnist_laptop.yml is tuned for that (about 15 minutes).",
+                "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
                 file=sys.stderr,
             )
         keras.utils.set_random_seed(settings["seed"])

@@ -344,7 +344,9 @@ def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, nu
     if not peak > 0:
         raise InputError(f"train.learning_rate must be above 0, received {peak}")
     if not 0 <= warmup_steps < steps:
-        raise InputError(f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}")
+        raise InputError(
+            f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: lower it, or raise train.steps"
+        )
     if schedule == "constant" and not warmup_steps:
         return peak
     # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.

@@ -1,5 +1,6 @@
 """``prepare.py``: what it says about a folder of videos, and that training reads what it made."""
 
+import os
 import re
 import sys
 
@@ -73,6 +74,24 @@ def test_refused_arguments_leave_nothing_behind(videos, tmp_path, monkeypatch, c
     assert error.startswith("error: ")
     assert re.search(message, error)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_synthetic_label_stays(videos, tmp_path, monkeypatch):
+    (videos / "SYNTHETIC.txt").write_text("synthetic stand-in for KTH")
+    run(monkeypatch, videos, "--gray", "--out", tmp_path / "mine")
+    clips = load_clips("videos", "train", datadir=str(tmp_path / "mine"), batch_size=1, seq_len=5)
+    assert clips.note == "synthetic stand-in for KTH"
+    assert clips.resolved == {"image_size": [64, 64], "channels": 1, "fit": "stretch"}
+
+
+def test_other_folders_beside_the_result_are_left_alone(videos, tmp_path, monkeypatch):
+    foreign, ours = tmp_path / ".backup.tmp-keep", tmp_path / f".mine.tmp-{'0' * 16}"
+    for path in (foreign, ours):
+        path.mkdir()
+        os.utime(path, (0, 0))
+    run(monkeypatch, videos, "--out", tmp_path / "mine")
+    assert foreign.is_dir()
+    assert not ours.exists()
 
 
 def test_prepared_size_and_asked_size_must_agree(videos, tmp_path, monkeypatch):

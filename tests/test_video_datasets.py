@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from htsr.data import load_clips, stand_ins, synthetic_actions
+from htsr.data.cache import StoredVideo
 from htsr.data.video_files import write_video
 from htsr.data.videos import split_videos
 from htsr.errors import InputError
@@ -123,6 +124,16 @@ def test_kth_from_the_published_zip_archives(kth, tmp_path_factory):
     assert {file for file, _ in all_numbers(load("kth", "test", packed))} == {21, 25, 99}
 
 
+def test_kth_names_what_is_odd(kth, capsys):
+    load("kth", "train", kth)
+    assert "has 18 of the 599 videos of KTH" in capsys.readouterr().err
+    write_video(kth / "walking" / "someone.avi", frames_of(0), 25, "FFV1")
+    with pytest.raises(InputError, match=r"has walking/someone\.avi, no name such as person01_walking_d1_uncomp\.avi"):
+        load("kth", "train", kth)
+    with pytest.raises(InputError, match="unknown sequences 'listd'; did you mean 'listed'"):
+        load("kth", "train", kth, sequences="listd")
+
+
 def test_kth_in_folders_with_other_names(tmp_path):
     for part, count in {"train": 3, "test": 1}.items():
         (tmp_path / "KTH" / part).mkdir(parents=True)
@@ -166,42 +177,61 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_automatic_split_is_disjoint_complete_and_stable(folder):
+def test_automatic_split_is_disjoint_and_complete(folder):
     first = files_by_split("videos", folder)
     assert sorted(file for files in first.values() for file in files) == list(range(10))
-    assert {name: len(files) for name, files in first.items()} == {"train": 6, "valid": 2, "test": 2}
-    write_video(folder / "another.avi", frames_of(60), 10, "FFV1")
-    now = files_by_split("videos", folder)
-    assert sum(len(files - now[name]) for name, files in first.items()) <= 2
+    assert {name: len(files) for name, files in first.items()} == {"train": 7, "valid": 1, "test": 2}
 
 
-def test_windows_overlap_and_a_clip_of_exactly_the_length_gives_one(tmp_path):
-    for name, count in {"train/a": 12, "train/b": 10, "train/c": 9, "test/d": 25, "valid/e": 10}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        write_video(tmp_path / f"{name}.avi", frames_of(ord(name[-1]), count), 10, "FFV1")
-    assert all_numbers(load("videos", "train", tmp_path)) == [(97, 0), (97, 1), (97, 2), (98, 0)]
-    assert load("videos", "train", tmp_path).source.left_out == ["train/c.avi (frames 0 to 8)"]
-    assert sorted(all_numbers(load("videos", "test", tmp_path))) == [(100, 0), (100, 10)]
-    assert all_numbers(load("videos", "train", tmp_path, hop=2)) == [(97, 0), (97, 2), (98, 0)]
-    strided = load("videos", "train", tmp_path, stride=3, seq_len=4)
-    np.testing.assert_array_equal(strided.window(2), frames_of(97, 12)[2::3])
-    assert strided.num_clips == 3 + 1
-    with pytest.raises(InputError, match="no video has 28 frames, which a clip of 10 frames with stride 3 takes"):
-        load("videos", "test", tmp_path, stride=3)
-    for wrong in ({"hop": 0}, {"stride": 0}, {"seq_len": 0}):
-        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be a whole number of at least 1, not 0"):
-            load("videos", "test", tmp_path, **wrong)
+def test_new_videos_move_no_others(tmp_path):
+    def split(count):
+        stored = [StoredVideo(f"{n}.avi", 0, 10, "", None, None) for n in range(count)]
+        return {name: {part.video for part in parts} for name, parts in split_videos(stored, None, tmp_path).items()}
+
+    few, many = split(40), split(400)
+    assert all(files <= many[name] for name, files in few.items())
+    assert abs(len(many["test"]) - 60) < 20 > abs(len(many["valid"]) - 60)
 
 
-def test_the_first_test_clips_are_of_many_videos(tmp_path):
-    for number in range(12):
-        (tmp_path / ("train" if number < 2 else "test")).mkdir(exist_ok=True)
-        path = tmp_path / ("train" if number < 2 else "test") / f"{number}.avi"
-        write_video(path, frames_of(number, 60), 10, "FFV1")
-    numbers = all_numbers(load("videos", "test", tmp_path, seq_len=5))
-    assert sorted(numbers) == [(file, first) for file in range(2, 12) for first in range(0, 60, 5)]
-    assert len({file for file, _ in numbers[:20]}) >= 7
-    assert numbers == all_numbers(load("videos", "test", tmp_path, seq_len=5, seed=1))
+@pytest.mark.parametrize("count", range(3, 40))
+def test_no_part_of_an_automatic_split_is_empty(count, tmp_path):
+    stored = [StoredVideo(f"{n}.avi", 0, 10, "", None, None) for n in range(count)]
+    parts = split_videos(stored, None, tmp_path)
+    assert all(parts.values())
+    assert sorted(segment.video for segments in parts.values() for segment in segments) == list(range(count))
+
+
+def test_folders_of_splits_are_never_ignored(folder, capsys):
+    for number in range(9):
+        part = folder / ("train" if number < 7 else "test")
+        part.mkdir(exist_ok=True)
+        (folder / f"{number}.avi").rename(part / f"{number}.avi")
+    with pytest.raises(
+        InputError, match=r"has folders of splits, but 9\.avi lies in none of them; put all videos into"
+    ):
+        load("videos", "train", folder)
+    (folder / "9.avi").rename(folder / "test" / "9.avi")
+    assert files_by_split("videos", folder) == {"train": set(range(6)), "valid": {6}, "test": {7, 8, 9}}
+    assert "videos: 6 train, 1 valid, 3 test" in capsys.readouterr().err
+    (folder / "test").rename(folder / "val")
+    with pytest.raises(InputError, match=r"but val/7\.avi lies in none of them"):
+        load("videos", "train", folder)
+
+
+def test_a_listed_video_that_is_damaged_can_be_left_out(folder):
+    (folder / "0.avi").write_bytes(b"damaged")
+    (folder / "splits.json").write_text(json.dumps({"train": [f"{n}.avi" for n in range(5)], "test": ["9.avi"]}))
+    with pytest.raises(InputError, match=r"video 0\.avi cannot be decoded"):
+        load("videos", "train", folder)
+    assert files_by_split("videos", folder, damaged="skip") == {"train": {1, 2, 3}, "valid": {4}, "test": {9}}
+
+
+def test_foreign_manifests_and_entries_of_the_cache(folder, video_cache):
+    (folder / "manifest.json").write_text('{"author": "me"}')
+    assert load("videos", "train", folder).num_clips == 7 * 21
+    entry = next(path.parent for path in video_cache.glob("*/manifest.json"))
+    with pytest.raises(InputError, match="is an entry of the cache; name the folder of the videos"):
+        load("videos", "train", entry)
 
 
 def test_listed_split(folder):
@@ -272,7 +302,6 @@ def test_videos_errors(tmp_path):
 def test_split_of_no_video_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown split 'training'; did you mean 'train'"):
         load("videos", "training", tmp_path)
-    assert split_videos([], tmp_path) == {"train": [], "valid": [], "test": []}
 
 
 # Stand-ins
@@ -312,6 +341,17 @@ def test_an_interrupted_generation_leaves_nothing(tiny_stand_ins, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         load_clips("mazes", "train", batch_size=1, seq_len=10)
     assert not list(tiny_stand_ins.iterdir())
+
+
+def test_the_label_is_found_above_and_below(tmp_path):
+    for number in range(4):
+        (tmp_path / "KTH").mkdir(exist_ok=True)
+        write_video(tmp_path / "KTH" / f"{number}.avi", frames_of(number), 10, "FFV1")
+    assert load("videos", "train", tmp_path).note is None
+    (tmp_path / "KTH" / "SYNTHETIC.txt").write_text("synthetic stand-in for KTH\n")
+    assert load("videos", "train", tmp_path).note == "synthetic stand-in for KTH"
+    (tmp_path / "KTH" / "SYNTHETIC.txt").write_text("")
+    assert load("videos", "train", tmp_path / "KTH").note == "synthetic"
 
 
 def test_stand_ins_of_labmaze(tiny_stand_ins):

@@ -7,6 +7,7 @@ hash of the videos' contents and the frame format: a source that has changed has
 """
 
 import contextlib
+import glob
 import hashlib
 import importlib.util
 import json
@@ -84,6 +85,9 @@ def open_videos(
         store = CachedVideos(entry)
     for why in store.refused.values():
         print(f"{what}: left out: {why}", file=sys.stderr)
+    for video in store.videos:
+        if video.note:
+            print(f"{what}: {video.name} {video.note}", file=sys.stderr)
     return store
 
 
@@ -107,7 +111,7 @@ class CachedVideos:
             if self.manifest["schema"] != SCHEMA or self._frames.dtype != np.uint8 or len(self._frames) != total:
                 raise ValueError(f"frames.npy and manifest.json do not belong together, or not to schema {SCHEMA}")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} is damaged ({error}); delete it, it is made again from the videos") from None
+            raise InputError(f"{folder} is damaged ({error}); delete it, and decode the videos again") from None
         self.shape = self._frames.shape[1:]
 
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
@@ -188,7 +192,7 @@ def appearing(folder: Path) -> Iterator[Path]:
     Where another process was faster, its ``folder`` stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder.parent)
+    _remove_leftovers(folder)
     temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
     temporary.mkdir()
     try:
@@ -249,7 +253,7 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
                         progress.set_postfix(frames=first + reader.decoded)
             except DamagedVideo as error:
                 if damaged == "refuse":
-                    raise DamagedVideo(f"{error}, or leave damaged videos out with data.damaged=skip") from None
+                    raise DamagedVideo(f"{error}, or leave damaged videos out with damaged: skip") from None
                 sink.drop()
                 refused[video.name] = str(error)
                 continue
@@ -318,7 +322,7 @@ def _state(path: Path) -> list:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed left behind more than a day ago."""
-    for path in folder.glob(".*.tmp-*"):
+    """Removes what processes that were killed while making this folder left behind more than a day ago."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-{'[0-9a-f]' * 16}"):
         if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
             shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is im
 import difflib
 import functools
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class WindowSource(Protocol):
     Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead. A source whose
     values are quantities says which ones 0 and 1 stand for in ``units``, and evaluation reports errors in them too.
     One whose clips are not what its name says (synthetic ones) says so in ``note``, which every result repeats.
+    Where the files decide on arguments that were left open, ``resolved`` has them.
     """
 
     shape: tuple[int, int, int, int]
@@ -47,6 +48,7 @@ class Clips:
     Attributes:
         shape: of a window, (time, height, width, channel).
         num_clips: windows, per epoch where they are drawn on the fly.
+        resolved: arguments of the dataset that were left to the files, with the values they got.
         note: what results on these clips have to say ("synthetic stand-in for KTH"), or None.
         failure: the error that ended a pipeline of ``dataset``, which TensorFlow reports as one of its own; or None.
 
@@ -61,6 +63,7 @@ class Clips:
         self.shape = source.shape
         self.num_clips = source.num_clips
         self.note: str | None = getattr(source, "note", None)
+        self.resolved: dict[str, Any] = getattr(source, "resolved", {})
         self.batch_size = batch_size
         self.seed = seed
         self.failure: Exception | None = None

@@ -19,7 +19,9 @@ from htsr.data.video_windows import Segment, by_folder, synthetic_note, video_cl
 from htsr.errors import InputError
 
 PersonSplit = Literal["htsr", "standard"]
+Sequences = Literal["listed", "whole"]
 LAST_TRAINING_PERSON = {"htsr": 20, "standard": 16}
+NUM_VIDEOS = 599  # person 13 does not clap in scenario 3
 VALID_PERSONS = 2  # the last of the training persons
 SEQUENCES = "00sequences.txt"
 _NAME = re.compile(r"person(\d\d)_([a-z]+)_d(\d)")
@@ -35,7 +37,7 @@ def kth(
     datadir: str | None = None,
     persons: PersonSplit = "htsr",
     actions: list[str] | None = None,
-    sequences: Literal["listed", "whole"] = "listed",
+    sequences: Sequences = "listed",
     image_size: int | tuple[int, int] = 64,
     channels: int = 1,
     fit: Fit = "stretch",
@@ -74,6 +76,7 @@ def kth(
     require_choice("persons", persons, get_args(PersonSplit))
     for action in actions or []:
         require_choice("action", action, ACTIONS)
+    require_choice("sequences", sequences, get_args(Sequences))
     form = frame_format(image_size, channels, fit)
     folder = Path(datadir) if datadir else stand_in("kth")
     found = _split(folder, split, persons, actions)
@@ -90,14 +93,18 @@ def _split(folder: Path, split: str, persons: str, actions: Sequence[str] | None
     found = sorted(find_videos(folder), key=lambda video: video.member is None)  # a file replaces its packed self
     videos = list({_stem(video.name) or video.name: video for video in found}.values())
     parsed = [_NAME.search(video.name) for video in videos]
-    if not all(parsed):
-        if actions or persons != "htsr":
-            odd = next(video.name for video, match in zip(videos, parsed, strict=True) if not match)
-            raise InputError(
-                "persons and actions are read from names such as person01_walking_d1_uncomp.avi, but there is"
-                f" {odd} in {folder}; leave both out, or rename the files"
-            )
+    odd = next((video.name for video, match in zip(videos, parsed, strict=True) if not match), None)
+    if odd and any(parsed):
+        raise InputError(f"{folder} has {odd}, no name such as person01_walking_d1_uncomp.avi; rename or remove it")
+    if odd and (actions or persons != "htsr"):
+        raise InputError(
+            "persons and actions are read from names such as person01_walking_d1_uncomp.avi, but there is"
+            f" {odd} in {folder}; leave both out, or rename the files"
+        )
+    if odd:
         return by_folder(videos, folder, split)
+    if len(videos) < NUM_VIDEOS and split == "train":
+        print(f"{folder} has {len(videos)} of the {NUM_VIDEOS} videos of KTH", file=sys.stderr)
     last = LAST_TRAINING_PERSON[persons]
     numbers = {
         "train": range(1, last - VALID_PERSONS + 1),

@@ -1,9 +1,9 @@
 """Windows of videos: which frames of which video make a clip."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class VideoWindows:
         seq_len, stride, hop: all in frames.
         what: the segments in words, for messages ("KTH, train").
         note: what every result on these clips has to say ("synthetic stand-in for KTH"), or None.
+        resolved: arguments of the dataset that followed from the files.
         mixed: whether windows are numbered in an order drawn once and for all, so that the first ones, which are often
             all that is evaluated, are of all videos; otherwise in file order.
 
@@ -57,11 +58,13 @@ class VideoWindows:
         hop: int,
         what: str,
         note: str | None = None,
+        resolved: Mapping[str, Any] | None = None,
         mixed: bool = False,
     ):
         for name, value in {"seq_len": seq_len, "stride": stride, "hop": hop}.items():
             require_int(name, value, least=1)
         self.store, self._stride, self._hop, self.note = store, stride, hop, note
+        self.resolved = dict(resolved or {})
         self._span = (seq_len - 1) * stride + 1
         lengths = [segment.stop - segment.start for segment in segments]
         self.left_out = [
@@ -77,11 +80,9 @@ class VideoWindows:
                 " (context + horizon in evaluations) or stride"
             )
         if self.left_out:
-            shown = ", ".join(self.left_out[:_NAMES_SHOWN])
-            more = f" and {len(self.left_out) - _NAMES_SHOWN} more" if len(self.left_out) > _NAMES_SHOWN else ""
             print(
                 f"{what}: {len(self.left_out)} of {len(segments)} sequences are shorter than {self._span} frames and"
-                f" left out: {shown}{more}",
+                f" left out: {_some(self.left_out)}",
                 file=sys.stderr,
             )
         counts = [(segment.stop - segment.start - self._span) // hop + 1 for segment in self._segments]
@@ -112,12 +113,14 @@ def video_clips(
     stride: int = 1,
     what: str,
     note: str | None = None,
+    resolved: Mapping[str, Any] | None = None,
 ) -> Clips:
     """Clips of segments: one every ``hop`` frames in "train"; in "valid" and "test" no frame twice, in mixed order."""
     require_int("hop", hop, least=1)
     held_out = split != "train"
     hop = max(1, seq_len * stride) if held_out else hop
-    windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, what=what, note=note, mixed=held_out)
+    about = {"what": what, "note": note, "resolved": resolved, "mixed": held_out}
+    windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, **about)
     return Clips(windows, batch_size, seed)
 
 
@@ -141,6 +144,9 @@ def by_folder(videos: Sequence[Video], folder: Path, split: str) -> list[Video]:
         place = next((part for part in video.name.split("/")[-2::-1] if part in parts), None)
         if place:
             parts[place].append(video)
+    others = [video.name for video in videos if video not in parts["train"] + parts["test"]]
+    if others and split == "train":
+        print(f"{folder}: {len(others)} videos outside train and test are left out: {_some(others)}", file=sys.stderr)
     missing = [part for part, inside in parts.items() if not inside]
     if missing:
         raise InputError(f"{folder} has no videos in a folder {' or '.join(missing)}; put them into train and test")
@@ -149,6 +155,12 @@ def by_folder(videos: Sequence[Video], folder: Path, split: str) -> list[Video]:
 
 
 def synthetic_note(folder: Path) -> str | None:
-    """What a folder of generated videos stands in for, in words; None for a folder of real ones."""
-    marker = folder / SYNTHETIC
-    return marker.read_text(encoding="utf-8").splitlines()[0] if marker.is_file() else None
+    """What a folder of generated videos, or one in it, stands in for, in words; None for a folder of real ones."""
+    marker = next((path for pattern in (SYNTHETIC, f"*/{SYNTHETIC}") for path in folder.glob(pattern)), None)
+    return marker and (marker.read_text(encoding="utf-8").partition("\n")[0] or "synthetic")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

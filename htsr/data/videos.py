@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from htsr.data.cache import CachedVideos, Damaged, StoredVideo, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
-from htsr.data.video_files import Fit, find_videos, frame_format
+from htsr.data.video_files import Fit, FrameFormat, find_videos, frame_format
 from htsr.data.video_windows import Segment, hold_out, synthetic_note, video_clips
 from htsr.errors import InputError
 
-IMAGE_SIZE, CHANNELS = 64, 3  # of folders that have not been prepared
+DEFAULTS = {"image_size": 64, "channels": 3, "fit": "stretch"}  # of folders that have not been prepared
 SPLIT_FILE = "splits.json"
 _HELD_OUT = 0.15  # share of the videos, or of their frames, in "test", and again in "valid"
 _FEW = 3  # below this many, every video is divided in time
@@ -36,8 +38,9 @@ def videos(
 
     Which video is in which split: as ``prepare.py`` wrote; else as ``splits.json`` in the folder says, ``{"train":
     [names], "valid": [names], "test": [names]}``; else by the folders ``train``, ``valid`` and ``test``; else
-    automatically, by a hash of their names, 70 % / 15 % / 15 %. One or two videos are divided in time in the same
-    shares. Where nothing is "valid", the last twentieth of the training videos is, at least one.
+    automatically, by a hash of their names, about 70 % / 15 % / 15 %, so that a new video moves no other (but for the
+    first few). One or two videos are divided in time in the same shares. Where nothing is "valid", the last twentieth
+    of the training videos is, at least one.
 
     Args:
         split: "train", "valid" or "test"; no two splits share a frame.
@@ -59,44 +62,79 @@ def videos(
     require_choice("split", split, SPLITS)
     if datadir is None:
         raise InputError("videos reads your files: datadir, their folder, is missing; name it (--datadir my_videos)")
-    folder, what = Path(datadir), f"{datadir}, {split}"
-    if (folder / "manifest.json").is_file():
+    folder, asked = Path(datadir), {"image_size": image_size, "channels": channels, "fit": fit}
+    if (folder / "manifest.json").is_file() and (folder / "frames.npy").is_file():
         store = CachedVideos(folder)
-        asked = {"image_size": image_size, "channels": channels, "fit": fit}
-        _require_as_prepared(folder, store.manifest["format"], asked)
+        form = _as_prepared(folder, store.manifest, asked)
         splits = {name: [Segment(*part) for part in parts] for name, parts in store.manifest["splits"].items()}
+        note = store.manifest["note"]
     else:
-        asked = (IMAGE_SIZE if image_size is None else image_size, CHANNELS if channels is None else channels)
-        form = frame_format(*asked, fit or "stretch")
-        store = open_videos(find_videos(folder), form, what=str(folder), cache=cache, damaged=damaged)
-        splits = split_videos(store.videos, folder)
+        form = frame_format(*(default if asked[name] is None else asked[name] for name, default in DEFAULTS.items()))
+        found = find_videos(folder)
+        listed = listed_split(folder, [video.name for video in found])
+        store = open_videos(found, form, what=str(folder), cache=cache, damaged=damaged)
+        splits, note = split_videos(store.videos, listed, folder), synthetic_note(folder)
+    what = f"{datadir}, {split}"
+    if split == "train":
+        counts = ", ".join(f"{len({part.video for part in parts})} {name}" for name, parts in splits.items())
+        print(f"{datadir}: videos: {counts}", file=sys.stderr)
+    if any(part.stop - part.start < store.videos[part.video].frames for part in splits[split]):
+        what += " (parts of videos, which are divided in time)"
+    resolved = {"image_size": [form.height, form.width], "channels": form.channels, "fit": form.fit}
     arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop, "stride": stride}
-    return video_clips(store, splits[split], split, **arguments, what=what, note=synthetic_note(folder))
+    return video_clips(store, splits[split], split, **arguments, what=what, note=note, resolved=resolved)
 
 
-def split_videos(stored: Sequence[StoredVideo], folder: Path) -> dict[str, list[Segment]]:
-    """Which parts of which videos are "train", "valid" and "test", by the rules of `videos`.
+def listed_split(folder: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
+    """Which video is in which split by ``splits.json`` or by folders; None where neither says.
+
+    Args:
+        folder: of the videos.
+        names: the videos found in it.
 
     Raises:
-        InputError: ``splits.json`` is damaged, or names what is not there; there are too few videos.
+        InputError: ``splits.json`` is damaged, or names what is not there; only some videos lie in folders of splits.
     """
-    listed = _listed(folder / SPLIT_FILE, [video.name for video in stored])
-    if listed is None:
-        tops = [video.name.partition("/")[0] for video in stored]
-        if set(tops) <= set(SPLITS) and {"train", "test"} <= set(tops):
-            listed = {name: [n for n, top in enumerate(tops) if top == name] for name in SPLITS}
-        elif len(stored) < _FEW:
-            return _divided_in_time(stored)
-        else:
-            listed = _automatic(stored)
-    if not listed["valid"]:
-        listed["train"], listed["valid"] = hold_out(listed["train"], f"the split train of {folder}")
-    return {name: [Segment(n, 0, stored[n].frames) for n in numbers] for name, numbers in listed.items()}
-
-
-def _listed(path: Path, names: list[str]) -> dict[str, list[int]] | None:
-    if not path.is_file():
+    if (folder / SPLIT_FILE).is_file():
+        return _read_split(folder / SPLIT_FILE, names)
+    parts = {name: [video for video in names if video.startswith(f"{name}/")] for name in SPLITS}
+    others = [video for video in names if video.partition("/")[0] not in SPLITS]
+    if not any(parts.values()):
         return None
+    if others or not parts["train"] or not parts["test"]:
+        reason = f"{others[0]} lies in none of them" if others else "train or test has no video"
+        raise InputError(
+            f"{folder} has folders of splits, but {reason}; put all videos into train, test and, if you like, valid, or"
+            f" list them in {SPLIT_FILE}"
+        )
+    return parts
+
+
+def split_videos(
+    stored: Sequence[StoredVideo], listed: Mapping[str, Sequence[str]] | None, folder: Path
+) -> dict[str, list[Segment]]:
+    """Which parts of which videos are "train", "valid" and "test", by the rules of `videos`.
+
+    Args:
+        stored: the videos that could be decoded.
+        listed: what `listed_split` found.
+        folder: for messages.
+
+    Raises:
+        InputError: there are too few videos.
+    """
+    if listed is None and len(stored) < _FEW:
+        return _divided_in_time(stored)
+    if listed is None:
+        numbers = _automatic(stored)
+    else:
+        numbers = {split: [n for n, video in enumerate(stored) if video.name in listed[split]] for split in SPLITS}
+    if not numbers["valid"]:
+        numbers["train"], numbers["valid"] = hold_out(numbers["train"], f"the split train of {folder}")
+    return {split: [Segment(n, 0, stored[n].frames) for n in numbers[split]] for split in SPLITS}
+
+
+def _read_split(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     expected = 'expected {"train": [names], "valid": [names], "test": [names]}'
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -111,14 +149,18 @@ def _listed(path: Path, names: list[str]) -> dict[str, list[int]] | None:
         if unknown or twice:
             reason = f"{unknown[0]} is not there" if unknown else f"{twice[0]} is listed twice"
         raise InputError(f"{path}: {reason}; {expected}, names as below the folder, e.g. {names[0]}")
-    return {split: [names.index(name) for name in listed[split]] for split in SPLITS}
+    return listed
 
 
 def _automatic(stored: Sequence[StoredVideo]) -> dict[str, list[int]]:
-    """By a hash of the names, so that a new video leaves most others where they are."""
-    order = sorted(range(len(stored)), key=lambda n: hashlib.sha256(stored[n].name.encode()).digest())
-    count = max(1, round(_HELD_OUT * len(stored)))
-    parts = {"test": order[:count], "valid": order[count : 2 * count], "train": order[2 * count :]}
+    """By a hash of each name; with few videos the lowest hashes are "test" and "valid" all the same."""
+    shares = [int.from_bytes(hashlib.sha256(video.name.encode()).digest()[:8]) / 2**64 for video in stored]
+    order = sorted(range(len(stored)), key=shares.__getitem__)
+    test = max(1, sum(share < _HELD_OUT for share in shares))
+    valid = max(test + 1, sum(share < 2 * _HELD_OUT for share in shares))
+    valid = min(valid, len(stored) - 1)
+    test = min(test, valid - 1)
+    parts = {"train": order[valid:], "valid": order[test:valid], "test": order[:test]}
     return {name: sorted(numbers) for name, numbers in parts.items()}
 
 
@@ -132,14 +174,20 @@ def _divided_in_time(stored: Sequence[StoredVideo]) -> dict[str, list[Segment]]:
     return splits
 
 
-def _require_as_prepared(folder: Path, prepared: dict, asked: dict) -> None:
-    size = [prepared["height"], prepared["width"]]
-    is_size = {"image_size": size, "channels": prepared["channels"], "fit": prepared["fit"]}
+def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> FrameFormat:
+    """The format that the videos were prepared in, which arguments may repeat but not change."""
+    if "splits" not in manifest:
+        raise InputError(
+            f"{folder} is an entry of the cache; name the folder of the videos, or one that prepare.py made"
+        )
+    form = FrameFormat(**manifest["format"])
+    has = {"image_size": [form.height, form.width], "channels": form.channels, "fit": form.fit}
     for name, value in asked.items():
         wanted = [value, value] if name == "image_size" and isinstance(value, int) else value
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-        if wanted not in (None, is_size[name]):
+        if wanted not in (None, has[name]):
             raise InputError(
-                f"{folder} was prepared with {name} {is_size[name]}, but data.{name} is {value}; leave it out, or"
-                " prepare the videos again"
+                f"{folder} was prepared with {name} {has[name]}, but data.{name} is {value}; leave it out, or prepare"
+                " the videos again"
             )
+    return form
