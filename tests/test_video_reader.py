@@ -6,9 +6,11 @@ Files are written here by OpenCV, Pillow, NumPy and, where it is installed, PyAV
 import struct
 import sys
 import tracemalloc
+import types
 import unicodedata
 import wave
 import zipfile
+from array import array
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 
 from htsr.data import video_files, video_reader
+from htsr.data.containers import frames_between
 from htsr.data.video_files import DamagedVideo, FrameFormat, Video, find_videos, write_video
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
@@ -325,9 +328,14 @@ def test_sound_that_goes_on_after_the_picture(tmp_path, monkeypatch):
         container.mux(sound.encode())
     frames, reader = read(path)
     assert (len(frames), reader.stated, reader.note) == (40, 100, "states 100 frames, has 40")
+    content = path.read_bytes()
+    (tmp_path / "hole.mkv").write_bytes(
+        content[: len(content) // 2] + bytes(len(content) // 3) + content[-len(content) // 6 :]
+    )
+    refused(tmp_path / "hole.mkv", "is damaged")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "av", None)
-        refused(path, "it states 100 frames, but only 40 can be decoded; replace the file, or pip install av: PyAV may")
+        refused(path, "it states 100 frames, but only 40 can be decoded; replace the file, or pip install .*: PyAV may")
     refused(cut(path, 0.9), r"the end of the file is missing, \d+ frames can be decoded; replace the file")
 
 
@@ -360,7 +368,7 @@ def test_interlaced_video_is_left_to_pyav(tmp_path, monkeypatch):
     if len(np.unique(opencv_pictures(path), axis=0)) == 1:
         assert reader.decoder.startswith("pyav")
         monkeypatch.setitem(sys.modules, "av", None)
-        refused(path, r"a\.mpg shows the same picture in all of its 40 frames; if it is interlaced, pip install av")
+        refused(path, r"a\.mpg shows the same picture in all of its 40 frames; if it is interlaced, pip install .av")
 
 
 def opencv_pictures(path):
@@ -399,18 +407,60 @@ def test_room_that_a_download_never_filled(tmp_path, name):
     refused(path, r"damaged: it states \d+ frames, but only \d+ can be decoded; replace the file")
 
 
-@pytest.mark.parametrize("name", ["FFV1.avi", "mp4v.mp4", "VP80.webm", "mp4v.mkv"])
+HOLED = ["mp4v.mkv", "VP80.webm", "WMV2.wmv", "MJPG.avi", "FFV1.avi", "FLV1.flv", "FFV1.mkv", "mp4v.mp4", "MPEG.mpg"]
+
+
+@pytest.mark.parametrize("name", [*HOLED, "MPEG.ts"])
 def test_hole_in_the_middle(tmp_path, name):
-    path = write(tmp_path / name, noise(40))
+    path = write(tmp_path / name, noise(200))
     content = path.read_bytes()
-    begin, end = len(content) // 2, len(content) * 7 // 10
+    begin, end = len(content) // 3, len(content) // 2
     path.write_bytes(content[:begin] + bytes(end - begin) + content[end:])
-    try:
-        frames, reader = read(path)
-    except DamagedVideo as error:
-        assert "replace the file" in str(error)  # noqa: PT017
-    else:  # decoders conceal damage; what they leave out is noted
-        assert len(frames) == 40 or "states 40 frames, has" in reader.note
+    refused(path, r"is damaged: .* can be decoded; replace the file|cannot be decoded .*; replace or remove")
+
+
+def test_hole_that_an_avi_index_bridges(tmp_path):
+    """With larger pictures FFmpeg finds the frames after the hole, by the index at the end."""
+    path = write(tmp_path / "MJPG.avi", np.repeat(np.repeat(noise(60, 24, 32), 8, axis=1), 8, axis=2))
+    content = path.read_bytes()
+    begin, end = len(content) // 3, len(content) // 2
+    path.write_bytes(content[:begin] + bytes(end - begin) + content[end:])
+    refused(path, "is damaged: .* can be decoded; replace the file")
+
+
+def test_frames_between_others():
+    even = np.arange(100) / 25
+    varying = np.cumsum([0.2 if number % 7 == 0 else 0.04 for number in range(100)])
+    dropped = np.delete(even, np.arange(5, 95, 15))
+    without_times = np.where(np.arange(100) % 10 < 4, 0, even)
+    assert [frames_between(array("d", times)) for times in (even, varying, dropped, without_times, [], [0])] == [0] * 6
+    assert frames_between(array("d", np.delete(even, range(30, 60)))) == 30
+    assert frames_between(array("d", np.delete(2 * even, range(30, 60)))) == 30
+    assert frames_between(array("d", [*even, *even])) == 0
+
+
+def test_single_frames_left_out_at_an_even_rate_are_no_damage(tmp_path):
+    times = np.delete(np.arange(200) * 40, np.arange(5, 195, 13))
+    for name, codec in (("a.mkv", "mpeg4"), ("b.avi", "mpeg4")):
+        frames, reader = read(encode(tmp_path / name, noise(len(times)), codec, times=times))
+        assert len(frames) == len(times)
+        assert reader.note == f"states {reader.stated} frames, has {len(times)}"
+
+
+def test_flv_cut_near_its_end(tmp_path):
+    path = write(tmp_path / "FLV1.flv", noise(200))
+    content = path.read_bytes()
+    refused(cut(path, 0.96), r"the end of the file is missing, \d+ frames can be decoded; replace the file")
+    path.write_bytes(content.replace(b"filesize", b"FILESIZE"))
+    frames, reader = read(cut(path, 0.96))
+    assert reader.note == f"states 200 frames, has {len(frames)}"
+
+
+def test_room_that_an_ogg_download_never_filled(tmp_path):
+    path = write(tmp_path / "VP80.ogv", noise(40))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 8 // 10] + bytes(len(content) // 5))
+    refused(path, "the end of the file is missing")
 
 
 @pytest.mark.parametrize("name", ["MPEG.mpg", "MPEG.ts"])
@@ -446,7 +496,8 @@ def test_empty_files(tmp_path, name):
 def test_something_else_named_as_a_video(tmp_path, without_pyav, name, content):
     (tmp_path / name).write_bytes(content)
     refused(
-        tmp_path / name, r"cannot be decoded by OpenCV.*\(pip install av.*replace or remove|the end of the file is miss"
+        tmp_path / name,
+        r"cannot be decoded by OpenCV.*\(pip install .av.*replace or remove|the end of the file is miss|it is a text",
     )
 
 
@@ -458,14 +509,44 @@ def test_sound_without_a_picture(tmp_path, monkeypatch):
         file.writeframes(bytes(16000))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "av", None)
-        refused(tmp_path / "a.avi", "cannot be decoded by OpenCV.*pip install av")
+        refused(tmp_path / "a.avi", "cannot be decoded by OpenCV.*pip install .av")
     pytest.importorskip("av")
     refused(tmp_path / "a.avi", r"video a\.avi has no picture; replace or remove the file")
 
 
 def test_gif_that_is_none(tmp_path):
-    (tmp_path / "a.gif").write_bytes(b"GIF89a and no more")
+    (tmp_path / "a.gif").write_bytes(b"GIF89a\0and no more")
     refused(tmp_path / "a.gif", r"a\.gif cannot be decoded .*; replace or remove the file")
+
+
+def test_gif_with_a_hole_or_without_its_end(tmp_path):
+    path = tmp_path / "clip.gif"
+    write_gif(path, noise(30))
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(3000) + content[middle + 3000 :])
+    refused(path, r"clip\.gif cannot be decoded \(damaged at byte \d+ of \d+, after \d+ pictures\); replace or remove")
+    path.write_bytes(content[:-1])
+    refused(
+        path, r"clip\.gif cannot be decoded \(the end of the file is missing, after 30 pictures\); replace or remove"
+    )
+    last = content.rindex(b"\x21\xf9\x04")  # the extension before the last picture
+    path.write_bytes(content[:last])
+    refused(path, r"the end of the file is missing, after 29 pictures")
+    path.write_bytes(content + b"what a server appended")
+    assert len(read(path)[0]) == 30
+
+
+@pytest.mark.parametrize(
+    "content", ["ffconcat version 1.0\nfile FFV1.avi\n", "#EXTM3U\n#EXTINF:1,\nFFV1.avi\n", "<?xml?><MPD/>"]
+)
+@pytest.mark.parametrize("binary", ["", "#\x01\n"])
+def test_scripts_that_make_ffmpeg_read_other_files(tmp_path, content, binary):
+    write(tmp_path / "FFV1.avi", noise(4))
+    (tmp_path / "a.mp4").write_text(content + binary)
+    refused(tmp_path / "a.mp4", r"video a\.mp4 cannot be decoded")
+    if content[0] in "f#":
+        refused(tmp_path / "a.mp4", "cannot be decoded: it is a text; replace or remove the file")
 
 
 def test_images_of_two_sizes(tmp_path):
@@ -490,7 +571,9 @@ def test_damaged_image(tmp_path):
 @pytest.mark.parametrize("name", ["FFV1.avi", "mp4v.mp4"])
 def test_one_picture_all_the_time(tmp_path, without_pyav, name):
     path = write(tmp_path / name, np.repeat(moving(1), 10, axis=0))
-    refused(path, "shows the same picture in all of its 10 frames; if it is interlaced, pip install av.*else remove it")
+    refused(
+        path, "shows the same picture in all of its 10 frames; if it is interlaced, pip install .av.*else remove it"
+    )
 
 
 def test_one_picture_all_the_time_in_an_array(tmp_path):
@@ -503,6 +586,39 @@ def test_mostly_repeated_frames_are_noted(tmp_path):
     frames, reader = read(path)
     assert len(frames) == 20
     assert (reader.repeated, reader.note) == (15, "15 of 20 frames repeat the one before")
+
+
+def test_what_moves_is_seen_before_the_picture_is_scaled(tmp_path):
+    video = np.zeros((10, 720, 1280, 3), np.uint8)
+    for number, frame in enumerate(video):
+        frame[17, 100 + number] = 255
+    frames, reader = read(write(tmp_path / "FFV1.avi", video), FrameFormat(64, 64, 1))
+    assert (len(np.unique(frames, axis=0)), reader.repeated, reader.note) == (1, 0, None)
+
+
+@pytest.mark.parametrize("name", ["FFV1.avi", "clip.npy", "clip.gif", "walk"])
+def test_size_is_known_from_the_first_frame_on(tmp_path, name):
+    path, video = tmp_path / name, moving(3)
+    writers = {"FFV1.avi": write, "clip.npy": np.save, "clip.gif": write_gif, "walk": write_images}
+    writers[name](path, video)
+    reader = VideoReader(Video(name, path), FrameFormat(8, 8, 1))
+    assert reader.size == ()
+    assert next(iter(reader)).shape == (8, 8, 1)
+    assert reader.size == (48, 64, 3)
+
+
+def test_missing_images_are_noted(tmp_path):
+    def note(*numbers, folder):
+        write_images(tmp_path / folder, moving(len(numbers)))
+        for position, number in reversed(list(enumerate(numbers))):
+            (tmp_path / folder / f"frame_{position}.png").rename(tmp_path / folder / f"f_{number:03}.png")
+        return read(tmp_path / folder)[1].note
+
+    assert note(1, 2, 3, 4, 8, 9, folder="a") == "jumps from f_004.png to f_008.png"
+    assert note(0, 2, 4, 8, 10, 12, 18, 20, folder="b") == "jumps from f_004.png to f_008.png, and 1 times more"
+    assert note(0, 5, 10, 15, folder="c") is None
+    assert note(3, 40, 51, 52, 90, folder="d") is None
+    assert note(1, 2, folder="e") is None
 
 
 def test_unreadable_files(tmp_path, monkeypatch):
@@ -526,6 +642,8 @@ def test_a_folder_and_a_dead_link_named_as_videos(tmp_path):
     ("array", "match"),
     [
         (np.array([{}, {}]), "pickle|Python object"),
+        (np.zeros((64, 64, 3), np.uint8), r"received uint8 \(64, 64, 3\) is one picture, or frames 3 wide; save it as"),
+        (np.zeros((64, 64, 1)), r"received float64 \(64, 64, 1\) is one picture, or frames 1 wide; save it as array"),
         (np.zeros((2, 2, 4, 4, 3), np.uint8), r"received uint8 \(2, 2, 4, 4, 3\)"),
         (np.zeros((4, 4), np.uint8), r"received uint8 \(4, 4\)"),
         (np.zeros((2, 4, 4, 2), np.uint8), r"received uint8 \(2, 4, 4, 2\)"),
@@ -541,7 +659,8 @@ def test_a_folder_and_a_dead_link_named_as_videos(tmp_path):
 def test_arrays_that_are_no_video(tmp_path, suffix, array, match):
     (np.save if suffix == ".npy" else np.savez)(tmp_path / f"a{suffix}", array)
     refused(
-        tmp_path / f"a{suffix}", rf"expected one array \(time, height, width\).*{match}|{match}.*; expected one array"
+        tmp_path / f"a{suffix}",
+        rf"expected one array \(time, height, width\).*{match}|{match}.*(; expected one array|np\.newaxis\])",
     )
 
 
@@ -654,4 +773,18 @@ def test_av1_which_opencv_lacks(tmp_path):
 def test_without_pyav_the_message_names_it(tmp_path, monkeypatch, without_pyav):
     path = write(tmp_path / "FFV1.avi", moving(3))
     failing_opencv(monkeypatch)
-    refused(path, r"video FFV1\.avi cannot be decoded by OpenCV: .* \(pip install av, then it is tried with PyAV\)")
+    refused(
+        path, r"video FFV1\.avi cannot be decoded by OpenCV: .* \(pip install .av>=14\.1., then it is tried with PyAV\)"
+    )
+
+
+@pytest.mark.parametrize("kind", ["an empty folder", "an old version"])
+def test_pyav_that_is_none_or_too_old(tmp_path, monkeypatch, kind):
+    path = write(tmp_path / "FFV1.avi", moving(3))
+    failing_opencv(monkeypatch)
+    module = types.ModuleType("av")
+    if kind == "an old version":
+        module.__version__, module.VideoFrame, module.open = "12.3.0", type("VideoFrame", (), {}), None
+    monkeypatch.setitem(sys.modules, "av", module)
+    hint = "PyAV 12.3.0 is too old: pip" if kind == "an old version" else "kind .pip"
+    refused(path, rf"cannot be decoded by OpenCV.*{hint} install .av>=14\.1., then it is tried with PyAV")

@@ -1,17 +1,18 @@
 """One reader for every kind of video: files, folders of images, arrays, animations, members of zip archives.
 
-Frames come out as uint8 ``(height, width, channel)``, one after the other, so an hour takes no more memory than a
-second. OpenCV decodes; PyAV (``pip install av``) takes over, where it is installed, what OpenCV cannot open. When the
-last frame is out, count and time are held against what the file states: a video that ends early, or whose frames are
-all the same, raises `DamagedVideo` instead of passing for a shorter one. Nothing in MPEG program and transport streams
-(.mpg, .ts) or in live recordings (.webm of a browser) states a length: there a file that was cut cannot be told.
+Frames come out as uint8 ``(height, width, channel)``, one after the other: an hour takes no more memory than a second,
+but for its times (8 bytes a frame), and for .npz files, which are loaded whole. OpenCV decodes; PyAV
+(``pip install "av>=14.1"``) takes over, where it is installed, what OpenCV cannot open. When the last frame is out, the
+frames and their times are held against what the file states: a video that ends early, lacks frames in its middle, or
+shows one picture all the time raises `DamagedVideo` instead of passing for a shorter one. Nothing in MPEG program and
+transport streams (.mpg, .ts) or in live recordings (.webm of a browser) states a length: there a file that was cut
+cannot be told; nor can a hole where the frame rate varies throughout. One at the very beginning is but noted.
 """
 
-import importlib.util
 import itertools
 import os
-import re
 import struct
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,23 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
-from htsr.data.containers import Statement, look_into
-from htsr.data.video_files import ARRAYS, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, images_in, on_disk
+from htsr.data.containers import (
+    Statement,
+    frames_between,
+    gif_pictures,
+    install_pyav,
+    is_text,
+    look_into,
+    pyav,
+    sound_goes_on,
+)
+from htsr.data.video_files import ARRAYS, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, in_order, on_disk
 
 # isort: split
 import cv2  # after video_files, which chooses what OpenCV prints
 
-_EXACT_COUNTS = (".avi", ".mp4", ".m4v", ".mov")  # the others' is the file's duration times its frame rate
 _MAY_LACK = 2  # frames: encoders count one or two that they never wrote
+_ESTIMATED = 20  # a count that is the duration times the frame rate may be wrong by one in so many
 
 
 class VideoReader:
@@ -41,9 +51,10 @@ class VideoReader:
         decoder: ``opencv <version>``, ``pyav <version>``, ``pillow <version>`` or ``numpy``.
         stated: frames as the file states them, or None.
         fps: frames per second as the file states them, or None.
+        size: height, width and channels of the pictures as they are decoded.
     Attributes, once it has ended:
         decoded: frames that came out.
-        repeated: how many of them equal the frame before.
+        repeated: how many of them equal the one before, as decoded.
         note: what is odd about a video that is not damaged, or None.
 
     Raises:
@@ -54,18 +65,19 @@ class VideoReader:
         self.video, self._form, self._start = video, form, start
         self.decoder, self.stated, self.fps = "", None, None
         self.decoded, self.repeated, self.note = 0, 0, None
-        self._shape, self._reached, self._statement, self._estimated = (), 0, Statement(), False
+        self.size: tuple[int, ...] = ()
+        self._times, self._statement, self._exact, self._hint = array("d"), Statement(), True, None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.decoded, self.repeated, self.note = 0, 0, None
-        last, self._shape, self._reached = None, (), 0
+        self.decoded, self.repeated, self.note, self._hint = 0, 0, None, None
+        last, self.size, self._times = None, (), array("d")
         with on_disk(self.video) as path:
             for image in self._images(path):
-                frame = convert(image, self._form) if self._form else image
-                self.repeated += last is not None and np.array_equal(frame, last)
+                self.size = self.size or image.shape
+                self.repeated += last is not None and _same(image, last)
                 self.decoded += 1
-                last = frame
-                yield frame
+                last = image
+                yield convert(image, self._form) if self._form else image
             if self._start == 0:
                 self._verify(path)
 
@@ -77,11 +89,13 @@ class VideoReader:
             return self._from_array(path)
         if not os.access(path, os.R_OK) or not path.stat().st_size:
             raise DamagedVideo(f"video {self.video.name} is empty or unreadable ({path}); replace or remove the file")
+        if is_text(path):
+            raise DamagedVideo(f"video {self.video.name} cannot be decoded: it is a text; replace or remove the file")
         return self._from_animation(path) if suffix == ".gif" else self._from_container(path)
 
     def _from_container(self, path: Path) -> Iterator[np.ndarray]:
         self._statement = look_into(path)
-        self._estimated = self._statement.fragmented or path.suffix.lower() not in _EXACT_COUNTS
+        self._exact = self._statement.seconds > 0 and not self._statement.fragmented
         capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # FFmpeg takes "a:b.mp4" for an address
         try:
             if self._start:
@@ -91,7 +105,7 @@ class VideoReader:
             # Interlaced frames OpenCV cannot convert: it gives the same buffer again and again. It ends where a Theora
             # frame repeats the one before.
             stuck = len(begin) == 2 and np.array_equal(begin[0][0], begin[1][0])
-            if not begin or ((stuck or path.suffix.lower() == ".ogv") and _has_pyav()):
+            if not begin or ((stuck or path.suffix.lower() == ".ogv") and pyav()):
                 yield from self._with_pyav(path)
                 return
             self.decoder = f"opencv {cv2.__version__}"
@@ -99,7 +113,7 @@ class VideoReader:
             self._stated(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
             for image, seconds in itertools.chain(begin, pictures):
                 self._keep_size(image)
-                self._reach(seconds)
+                self._times.append(seconds)
                 yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
@@ -107,13 +121,12 @@ class VideoReader:
     def _with_pyav(self, path: Path) -> Iterator[np.ndarray]:
         if self._statement.whole is False:
             raise DamagedVideo(f"video {self.video.name} is damaged: the end of the file is missing; replace the file")
-        try:
-            import av
-        except ImportError:
+        av = pyav()
+        if not av:
             raise DamagedVideo(
                 f"video {self.video.name} cannot be decoded by OpenCV: it is damaged, or no video, or of an unusual"
-                " kind (pip install av, then it is tried with PyAV); replace or remove the file"
-            ) from None
+                f" kind ({install_pyav()}, then it is tried with PyAV); replace or remove the file"
+            )
         self.decoder = f"pyav {av.__version__}"
         try:
             with av.open(str(path.absolute())) as container:
@@ -128,7 +141,7 @@ class VideoReader:
                 for number, frame in enumerate(frames):
                     image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                     self._keep_size(image)
-                    self._reach((frame.time or 0) - (container.start_time or 0) / 1e6)
+                    self._times.append((frame.time or 0) - (container.start_time or 0) / 1e6)
                     if number >= self._start:
                         yield image
         except av.FFmpegError as error:
@@ -139,8 +152,8 @@ class VideoReader:
     def _from_animation(self, path: Path) -> Iterator[np.ndarray]:
         self.decoder = f"pillow {pillow_version}"
         try:
+            self.stated = gif_pictures(path)
             with Image.open(path) as animation:
-                self.stated = animation.n_frames
                 self.fps = 1000 / (animation.info.get("duration") or 100)
                 for number, image in enumerate(ImageSequence.Iterator(animation)):
                     if number >= self._start:
@@ -149,7 +162,7 @@ class VideoReader:
             raise DamagedVideo(f"{self.video.name} cannot be decoded ({error}); replace or remove the file") from None
 
     def _from_folder(self, path: Path) -> Iterator[np.ndarray]:
-        files = sorted(images_in(path), key=_natural)
+        files, self._hint = in_order(path)
         self.decoder, self.stated = f"opencv {cv2.__version__}", len(files)
         for file in files[self._start :]:
             try:
@@ -178,6 +191,11 @@ class VideoReader:
         except READ_ERRORS as error:
             raise DamagedVideo(f"cannot read {self.video.name} ({error}); {expected}") from None
         received = f"received {array.dtype} {array.shape}"
+        if array.ndim == 3 and array.shape[-1] in (1, 3):
+            raise DamagedVideo(
+                f"{self.video.name}: {received} is one picture, or frames {array.shape[-1]} wide; save it as"
+                " array[np.newaxis] or array[..., np.newaxis]"
+            )
         array = array[..., np.newaxis] if array.ndim == 3 else array
         good = array.ndim == 4 and array.shape[-1] in (1, 3) and (array.dtype == np.uint8 or array.dtype.kind == "f")
         if not good or not array.size:
@@ -193,41 +211,18 @@ class VideoReader:
 
     def _keep_size(self, image: np.ndarray, name: str | None = None) -> None:
         """Refuse an image that is not of the first one's size."""
-        self._shape = self._shape or image.shape
-        if image.shape != self._shape:
+        if self.size and image.shape != self.size:
             raise DamagedVideo(
                 f"video {self.video.name} changes its size: {name or f'frame {self.decoded}'} is {image.shape[1]} x"
-                f" {image.shape[0]}, expected {self._shape[1]} x {self._shape[0]} as at its beginning; make all frames"
+                f" {image.shape[0]}, expected {self.size[1]} x {self.size[0]} as at its beginning; make all frames"
                 " one size"
             )
 
     def _stated(self, count: int) -> None:
         """``count`` frames are stated (where it is above 0), of which an edit list may show a part."""
         if count > 0 and self.fps and 0 < self._statement.seconds * self.fps < count - 1:
-            count, self._estimated = round(self._statement.seconds * self.fps), True
+            count, self._exact = round(self._statement.seconds * self.fps), False
         self.stated = count if count > 0 else None
-
-    def _sound_goes_on(self, path: Path) -> bool:
-        """Whether every packet of the picture was decoded and others go on to the end. Without PyAV: False."""
-        if not _has_pyav():
-            return False
-        import av
-
-        packets, end = 0, 0.0
-        try:
-            with av.open(str(path.absolute())) as container:
-                length, picture = (container.duration or 0) / 1e6, container.streams.video[0].index
-                for packet in container.demux():
-                    packets += packet.stream_index == picture and packet.size > 0
-                    if packet.pts is not None and packet.time_base:
-                        end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        except av.FFmpegError:
-            return False
-        return packets <= self.decoded + _MAY_LACK and end >= 0.95 * length
-
-    def _reach(self, seconds: float) -> None:
-        """Frames at an even rate up to this time: a video whose frame rate varies has fewer, and nothing is missing."""
-        self._reached = max(self._reached, round(seconds * (self.fps or 0)) + 1)
 
     def _verify(self, path: Path) -> None:
         name, found, stated = self.video.name, self.decoded, self.stated or 0
@@ -238,35 +233,42 @@ class VideoReader:
                 f"video {name} is damaged: the end of the file is missing, {found} frames can be decoded; replace the"
                 " file"
             )
-        lacking = stated - (found if self._statement.seconds and not self._estimated else max(found, self._reached))
-        allowed = max(_MAY_LACK, stated // 20) if self._estimated else _MAY_LACK
-        if lacking > allowed and not (self._estimated and self._sound_goes_on(path)):
-            way_out = "" if _has_pyav() or not self._estimated else ", or pip install av: PyAV may know better"
+        # Where frames are not counted one by one, times tell: a video whose frame rate varies has fewer than stated.
+        last = 0 if self._exact else round(max(self._times) * (self.fps or 0)) + 1
+        within, after = 0 if self._exact else frames_between(self._times), stated - max(found, last)
+        about = max(_MAY_LACK, max(stated, found) // _ESTIMATED)
+        counted = self._exact or path.suffix.lower() == ".avi"
+        if after > (_MAY_LACK if counted else about) and (counted or not sound_goes_on(path, found + _MAY_LACK)):
+            way_out = "" if counted or pyav() else f", or {install_pyav()}: PyAV may know better"
             raise DamagedVideo(
                 f"video {name} is damaged: it states {stated} frames, but only {found} can be decoded; replace the"
                 f" file{way_out}"
             )
+        if within > about:
+            raise DamagedVideo(
+                f"video {name} is damaged: some {within} frames are missing between the {found} that can be decoded;"
+                " replace the file, or, if its frame rate is meant to vary, convert it to .mp4"
+            )
         if found > 1 and self.repeated == found - 1:
             interlaced = self.fps and self.decoder.startswith("opencv")
-            way_out = "; if it is interlaced, pip install av, which decodes that; else remove it"
+            way_out = f"; if it is interlaced, {install_pyav()}, which decodes that; else remove it"
             raise DamagedVideo(
                 f"video {name} shows the same picture in all of its {found} frames"
                 f"{way_out if interlaced else '; replace or remove it'}"
             )
-        differs = stated - found > allowed if self._estimated else stated != found
-        notes = [f"states {stated} frames, has {found}"] if stated and differs else []
+        notes = [self._hint] if self._hint else []
+        if stated > found or (self._exact and stated != found):
+            notes.append(f"states {stated} frames, has {found}")
+        elif within:
+            notes.append(f"lacks some {within} frames")
         if self.repeated > found // 2:
             notes.append(f"{self.repeated} of {found} frames repeat the one before")
         self.note = "; ".join(notes) or None
 
 
-def _natural(path: Path) -> list:
-    """Sorts ``frame_10`` after ``frame_9``."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
-
-
-def _has_pyav() -> bool:
-    return importlib.util.find_spec("av") is not None
+def _same(image: np.ndarray, other: np.ndarray) -> bool:
+    """Are two pictures equal? Every 16th row tells most that are not."""
+    return np.array_equal(image[::16], other[::16]) and np.array_equal(image, other)
 
 
 def _pictures(capture: cv2.VideoCapture) -> Iterator[tuple[np.ndarray, float]]:
