@@ -131,7 +131,7 @@ def read_context(video: Video, form: FrameFormat, count: int, stride: int, start
         InputError: the video is damaged, or ends before ``start``.
     """
     look = VideoReader(video, None)
-    size = next(iter(look)).shape
+    next(iter(look))
     span = (count - 1) * stride + 1
     # Files of other kinds are read from their beginning: they are not always sought exactly, nor is their length exact.
     exact = video.path.is_dir() or video.path.suffix.lower() in (*ARRAYS, ".gif")
@@ -154,7 +154,7 @@ def read_context(video: Video, form: FrameFormat, count: int, stride: int, start
     offset = (len(kept) - 1) % stride if start is None else 0
     chosen = range(number + 1 - len(kept) + offset, number + 1, stride)
     known = total if exact or number + 1 != stop else None
-    return Context(np.stack(list(kept)[offset::stride]), chosen, known, size, look.fps, reader.note)
+    return Context(np.stack(list(kept)[offset::stride]), chosen, known, look.size, look.fps, reader.note)
 
 
 def announcement(video: Video, form: FrameFormat, context: Context, count: int, start: int | None, means: bool) -> str:

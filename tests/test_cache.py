@@ -209,15 +209,22 @@ def test_an_interrupted_build_leaves_nothing(folder, monkeypatch, error):
 
 
 def test_leftovers_of_a_killed_process(folder):
-    """They are no obstacle, whatever the process was numbered, and go when they are a day old."""
-    old, young = (cache_folder() / f".{name}.tmp-{os.getpid()}" for name in ("old", "young"))
-    for path in (old, young):
+    """They are no obstacle, and go when they are a day old; folders of other names are none of ours."""
+    opened(folder)
+    entry = cache_folder() / entries()[0]
+    shutil.rmtree(entry)
+    old, young = (cache_folder() / f".{entry.name}.tmp-{digit * 16}" for digit in "0f")
+    foreign = cache_folder() / f".{entry.name}.tmp-mine"
+    for path in (old, young, foreign):
         path.mkdir(parents=True)
         (path / "frames.npy").touch()
-    os.utime(old, (1, 1))
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
     opened(folder)
+    assert entry.is_dir()
     assert not old.exists()
     assert young.exists()
+    assert foreign.exists()
 
 
 def test_two_builders(folder, monkeypatch):
@@ -276,7 +283,7 @@ def test_a_damaged_entry_is_named(folder, damage):
     opened(folder)
     entry = cache_folder() / entries()[0]
     damage(entry)
-    with pytest.raises(InputError, match=r"is damaged .*; delete it, it is made again from the videos") as caught:
+    with pytest.raises(InputError, match=r"is damaged .*; delete it, and decode the videos again") as caught:
         opened(folder)
     assert str(entry) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -299,7 +306,7 @@ def damaged(folder):
 @pytest.mark.parametrize("cached", [True, False])
 def test_damaged_videos_are_refused(damaged, cached):
     with pytest.raises(
-        DamagedVideo, match=r"video b\.avi is damaged: .*, or leave damaged videos out with data\.damaged=skip"
+        DamagedVideo, match=r"video b\.avi is damaged: .*, or leave damaged videos out with damaged: skip"
     ):
         opened(damaged, cache=cached)
     assert not cached or entries() == []
@@ -329,8 +336,8 @@ def kept(folder):
 def test_what_was_left_out_is_tried_again_with_pyav(damaged, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     opened(damaged, damaged="skip")
-    spec = SimpleNamespace(__spec__="as if it had been installed")
-    monkeypatch.setitem(sys.modules, "av", spec)
+    installed = SimpleNamespace(VideoFrame=SimpleNamespace(rotation=0))
+    monkeypatch.setitem(sys.modules, "av", installed)
     opened(damaged, damaged="skip")
     assert len(entries()) == 2
 

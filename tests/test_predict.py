@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,6 +39,7 @@ def save_run(folder, model, data, evaluation, change=lambda arrays: arrays):
 @pytest.fixture(scope="module")
 def stochastic(tmp_path_factory):
     """A run of an untrained model that samples, but was evaluated with means."""
+    keras.utils.set_random_seed(0)
     evaluation = {"context": 4, "horizon": 6, "noise": "mean"}
     return save_run(tmp_path_factory.mktemp("htsr"), HTSR, {"name": "moving_mnist"}, evaluation)
 
@@ -271,16 +273,24 @@ def test_the_line_says_what_becomes_of_frames(script, form, size, words):
     assert line.endswith(words)
 
 
-def test_prepared_videos_know_their_fit(script, tmp_path):
-    manifest = {"schema": 1, "format": {"fit": "letterbox"}, "refused": {}, "videos": []}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    np.save(tmp_path / "frames.npy", np.zeros((0, 16, 24, 3), np.uint8))
-    data = {"name": "videos", "fit": None, "datadir": str(tmp_path)}
-    assert script._format((16, 24, 3), data) == FORM._replace(fit="letterbox")
-    assert script._format((16, 24, 3), {**data, "datadir": str(tmp_path / "gone")}) == FORM
-    assert script._format((64, 64, 1), {"name": "moving_mnist"}) == FrameFormat(64, 64, 1)
+def test_frames_become_what_the_data_of_the_run_became(script):
+    assert script._format((16, 24, 3), "letterbox") == FORM._replace(fit="letterbox")
+    assert script._format((64, 64, 1), None) == FrameFormat(64, 64, 1)
     with pytest.raises(InputError, match="frames of 2 channels, which no video has"):
-        script._format((32, 32, 2), {"name": "taxibj"})
+        script._format((32, 32, 2), None)
+
+
+def test_what_a_model_of_generated_videos_was_trained_on_is_said(script):
+    assert script._stand_in({"name": "kth", "datadir": None}) == "synthetic stand-in for kth"
+    assert script._stand_in({"name": "kth", "datadir": "KTH"}) is None
+    assert script._stand_in({"name": "moving_mnist", "datadir": None}) is None
+
+
+def test_the_input_is_not_overwritten(script, tmp_path):
+    (tmp_path / "prediction.mp4").touch()
+    video = Video("prediction.mp4", tmp_path / "prediction.mp4")
+    with pytest.raises(InputError, match=r"is a file that this writes; give another --out"):
+        script._check_out(tmp_path, video, overwrite=True)
 
 
 def test_pictures_end_where_memory_and_width_would_grow(script, tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ hash of the videos' contents and the frame format: a source that has changed has
 import contextlib
 import glob
 import hashlib
-import importlib.util
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from htsr.data import containers
 from htsr.data.video_files import DamagedVideo, FrameFormat, Video, images_in
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
@@ -267,7 +267,7 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
     hashes = _Hashes()
-    with_pyav = damaged == "skip" and importlib.util.find_spec("av") is not None  # it may decode what was left out
+    with_pyav = damaged == "skip" and containers.pyav() is not None  # it may decode what was left out
     parts = [SCHEMA, *form, damaged, with_pyav, *([video.name, video.member, hashes(video.path)] for video in videos)]
     hashes.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
