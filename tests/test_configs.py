@@ -59,6 +59,13 @@ def videos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def free_memory():
+    """A model's graphs hold gigabytes, in reference cycles."""
+    yield
+    keras.backend.clear_session(free_memory=True)
+
+
 def name_of(path):
     return path.relative_to(ROOT / "configs").as_posix()
 
