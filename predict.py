@@ -22,7 +22,7 @@ from tqdm import tqdm
 from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.data.clips import Clips, require_int
-from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_format
+from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError, one_line_errors
 
@@ -236,7 +236,7 @@ def _input(path: Path) -> Video:
     """The video that is meant, a file or a folder of images."""
     if not path.exists():
         raise InputError(f"--input {path} does not exist; give a video file, a folder of images, or a .npy or .npz")
-    if path.is_dir() and not any(file.suffix.lower() in IMAGES for file in path.iterdir()):
+    if path.is_dir() and not images_in(path):
         raise InputError(f"--input {path} has no images ({', '.join(IMAGES)}); give such a folder, or one video file")
     return Video(path.name or path.resolve().name, path)
 

@@ -108,8 +108,8 @@ def evaluate(
             for series, values in scores.items():
                 curves.add(series, values)
             for i, prediction in enumerate(pictures):
-                truth = {clips.label("truth"): _to_bytes(clip[i, : context + horizon])}
-                _save_pictures(out, first + i, truth, prediction, context)
+                truth = _to_bytes(clip[i, : context + horizon])
+                _save_pictures(out, first + i, clips.label("truth"), truth, prediction, context)
             progress.update(len(clip))
     reduced = curves.reduce(MODEL, seed)
     report = {
@@ -269,11 +269,10 @@ def _to_bytes(frames: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
 
 
-def _save_pictures(out: Path, index: int, truth: dict[str, np.ndarray], prediction: np.ndarray, context: int) -> None:
-    (frames,) = truth.values()
-    prediction = np.concatenate([frames[:context], prediction])
-    difference = np.abs(frames.astype(np.int16) - prediction).astype(np.uint8)
-    rows = {**truth, "prediction": prediction, "difference": difference}
+def _save_pictures(out: Path, index: int, label: str, truth: np.ndarray, prediction: np.ndarray, context: int) -> None:
+    prediction = np.concatenate([truth[:context], prediction])
+    difference = np.abs(truth.astype(np.int16) - prediction).astype(np.uint8)
+    rows = {label: truth, "prediction": prediction, "difference": difference}
     plots.save_strip(out / f"clip_{index}.png", rows, context)
     start = {name: row[: context + GIF_FRAMES] for name, row in rows.items()}
     plots.save_gif(out / f"clip_{index}.gif", start, context)

@@ -135,10 +135,12 @@ class Clips:
             raise
 
 
-def require_int(name: str, value: int, least: int) -> None:
-    """Refuses anything but an integer of ``least`` … 2**63 - 1, what NumPy holds."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Refuses anything but an integer of ``least`` … ``most``, or 2**63 - 1, what NumPy holds."""
+    highest = 2**63 - 1 if most is None else most
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= highest:
+        bounds = f"at least {least}" if most is None else f"{least} … {most}"
+        raise InputError(f"{name} must be a whole number of {bounds}, not {value!r}")
 
 
 def require_choice(what: str, value: str, known: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from htsr.data.clips import SPLITS, Clips, require_choice
 from htsr.data.stand_ins import stand_in
 from htsr.data.synthetic_actions import ACTIONS
 from htsr.data.video_files import Fit, Video, find_videos, frame_format
-from htsr.data.video_windows import Segment, by_folder, synthetic_note, video_clips, whole
+from htsr.data.video_windows import Segment, by_folder, described, video_clips, whole
 from htsr.errors import InputError
 
 PersonSplit = Literal["htsr", "standard"]
@@ -80,8 +80,7 @@ def kth(
     form = frame_format(image_size, channels, fit)
     folder = Path(datadir) if datadir else stand_in("kth")
     found = _split(folder, split, persons, actions)
-    note = synthetic_note(folder)
-    what = f"KTH, {split}" if note is None else f"KTH (synthetic), {split}"
+    what, note = described("KTH", split, folder)
     store = open_videos(found, form, what=what, cache=cache, damaged=damaged)
     listed = _listed_ranges(folder) if sequences == "listed" else {}
     segments = _listed_segments(store, listed, what) if listed else whole(store)

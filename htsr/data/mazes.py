@@ -11,7 +11,7 @@ from htsr.data import stand_ins
 from htsr.data.cache import Damaged, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
 from htsr.data.video_files import find_videos, frame_format
-from htsr.data.video_windows import by_folder, synthetic_note, video_clips, whole
+from htsr.data.video_windows import by_folder, described, video_clips, whole
 from htsr.errors import InputError
 
 StandIn = Literal["builtin", "labmaze"]
@@ -58,8 +58,7 @@ def mazes(
     if datadir and stand_in != "builtin":
         raise InputError(f"stand_in={stand_in} has no effect where datadir is set; leave one of them out")
     folder = Path(datadir) if datadir else stand_ins.stand_in("mazes" if stand_in == "builtin" else "mazes-labmaze")
-    note = synthetic_note(folder)
-    what = f"GQN-Mazes, {split}" if note is None else f"GQN-Mazes (synthetic), {split}"
+    what, note = described("GQN-Mazes", split, folder)
     found = by_folder(find_videos(folder), folder, split)
     store = open_videos(found, form, what=what, cache=cache, damaged=damaged)
     arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop, "stride": stride}

@@ -16,7 +16,6 @@ import numpy as np
 
 from htsr.data.clips import require_choice, require_int
 from htsr.data.synthetic_figure import GAITS, HAND_RADIUS, Person, joint_positions, person_traits
-from htsr.errors import InputError
 
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 PERSONS, SCENARIOS = 25, 4
@@ -96,9 +95,9 @@ def action_video(person: int, action: str, scenario: int, *, seed: int = 0) -> t
         >>> video.shape[1:], video.dtype, len(ranges)
         ((120, 160), dtype('uint8'), 4)
     """
-    _require_between("person", person, PERSONS)
+    require_int("person", person, least=1, most=PERSONS)
     require_choice("action", action, ACTIONS)
-    _require_between("scenario", scenario, SCENARIOS)
+    require_int("scenario", scenario, least=1, most=SCENARIOS)
     require_int("seed", seed, least=0)
     number = 100 * person + 10 * (ACTIONS.index(action) + 1) + scenario  # the person's traits come from 100 * person
     generator = np.random.Generator(np.random.Philox(key=[seed, number]))
@@ -233,8 +232,3 @@ def _background(generator: np.random.Generator, indoors: bool) -> np.ndarray:
     if indoors:
         picture -= 22 / (1 + np.exp(edge - np.arange(HEIGHT)))[:, np.newaxis]
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-
-
-def _require_between(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
-        raise InputError(f"{name} must be a whole number of 1 … {most}, not {value!r}")

@@ -97,7 +97,7 @@ def find_videos(folder: Path) -> list[Video]:
             raise InputError(f"{folder} has no videos; expected {', '.join(SUFFIXES)} in it; unpack folders of images")
     elif not folder.is_dir():
         raise InputError(f"folder {folder} does not exist; expected one with videos")
-    elif all((folder / name).is_file() for name in PREPARED):
+    elif is_prepared(folder):
         raise InputError(f"folder {folder} holds what prepare.py made of videos; name the folder of the videos")
     else:
         found = _in_folder(folder) or [Video(folder.resolve().name, folder)] * bool(images_in(folder))
@@ -107,6 +107,11 @@ def find_videos(folder: Path) -> list[Video]:
                 " or zip archives with videos"
             )
     return sorted(found, key=lambda video: video.name)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether ``prepare.py`` or the cache wrote this folder."""
+    return all((folder / name).is_file() for name in PREPARED)
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -23,6 +23,11 @@ class Segment(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def frames(self) -> int:
+        """How many they are."""
+        return self.stop - self.start
+
 
 class VideoWindows:
     """Windows of ``seq_len`` frames, ``stride`` apart, a new one every ``hop`` frames of a segment.
@@ -66,17 +71,17 @@ class VideoWindows:
         self.store, self._stride, self._hop, self.note = store, stride, hop, note
         self.resolved = dict(resolved or {})
         self._span = (seq_len - 1) * stride + 1
-        lengths = [segment.stop - segment.start for segment in segments]
         self.left_out = [
             f"{store.videos[segment.video].name} (frames {segment.start} to {segment.stop - 1})"
-            for segment, length in zip(segments, lengths, strict=True)
-            if length < self._span
+            for segment in segments
+            if segment.frames < self._span
         ]
-        self._segments = [segment for segment in segments if segment.stop - segment.start >= self._span]
+        self._segments = [segment for segment in segments if segment.frames >= self._span]
         if not self._segments:
+            longest = max((segment.frames for segment in segments), default=0)
             raise InputError(
                 f"{what}: no video has {self._span} frames, which a clip of {seq_len} frames with stride {stride} takes"
-                f"; the longest of {len(segments)} has {max(lengths, default=0)}; choose a smaller seq_len"
+                f"; the longest of {len(segments)} has {longest}; choose a smaller seq_len"
                 " (context + horizon in evaluations) or stride"
             )
         if self.left_out:
@@ -85,7 +90,7 @@ class VideoWindows:
                 f" left out: {_some(self.left_out)}",
                 file=sys.stderr,
             )
-        counts = [(segment.stop - segment.start - self._span) // hop + 1 for segment in self._segments]
+        counts = [(segment.frames - self._span) // hop + 1 for segment in self._segments]
         self._ends = np.cumsum(counts)
         self.num_clips = int(self._ends[-1])
         self._order = np.random.Generator(np.random.Philox(key=0)).permutation(self.num_clips) if mixed else None
@@ -140,11 +145,13 @@ def hold_out(items: Sequence, what: str) -> tuple[list, list]:
 def by_folder(videos: Sequence[Video], folder: Path, split: str) -> list[Video]:
     """The videos of one split by the folder ``train`` or ``test`` they lie in; "valid" is held out of ``train``."""
     parts: dict[str, list[Video]] = {"train": [], "test": []}
+    others = []
     for video in videos:
         place = next((part for part in video.name.split("/")[-2::-1] if part in parts), None)
         if place:
             parts[place].append(video)
-    others = [video.name for video in videos if video not in parts["train"] + parts["test"]]
+        else:
+            others.append(video.name)
     if others and split == "train":
         print(f"{folder}: {len(others)} videos outside train and test are left out: {_some(others)}", file=sys.stderr)
     missing = [part for part, inside in parts.items() if not inside]
@@ -158,6 +165,12 @@ def synthetic_note(folder: Path) -> str | None:
     """What a folder of generated videos, or one in it, stands in for, in words; None for a folder of real ones."""
     marker = next((path for pattern in (SYNTHETIC, f"*/{SYNTHETIC}") for path in folder.glob(pattern)), None)
     return marker and (marker.read_text(encoding="utf-8").partition("\n")[0] or "synthetic")
+
+
+def described(dataset: str, split: str, folder: Path) -> tuple[str, str | None]:
+    """The videos of a split in words, for messages; and `synthetic_note`."""
+    note = synthetic_note(folder)
+    return f"{dataset}, {split}" if note is None else f"{dataset} (synthetic), {split}", note
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htsr.data.cache import CachedVideos, Damaged, StoredVideo, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
-from htsr.data.video_files import Fit, FrameFormat, find_videos, frame_format
+from htsr.data.video_files import Fit, FrameFormat, find_videos, frame_format, is_prepared
 from htsr.data.video_windows import Segment, hold_out, synthetic_note, video_clips
 from htsr.errors import InputError
 
@@ -63,7 +64,7 @@ def videos(
     if datadir is None:
         raise InputError("videos reads your files: datadir, their folder, is missing; name it (--datadir my_videos)")
     folder, asked = Path(datadir), {"image_size": image_size, "channels": channels, "fit": fit}
-    if (folder / "manifest.json").is_file() and (folder / "frames.npy").is_file():
+    if is_prepared(folder):
         store = CachedVideos(folder)
         form = _as_prepared(folder, store.manifest, asked)
         splits = {name: [Segment(*part) for part in parts] for name, parts in store.manifest["splits"].items()}
@@ -78,11 +79,10 @@ def videos(
     if split == "train":
         counts = ", ".join(f"{len({part.video for part in parts})} {name}" for name, parts in splits.items())
         print(f"{datadir}: videos: {counts}", file=sys.stderr)
-    if any(part.stop - part.start < store.videos[part.video].frames for part in splits[split]):
+    if any(part.frames < store.videos[part.video].frames for part in splits[split]):
         what += " (parts of videos, which are divided in time)"
-    resolved = {"image_size": [form.height, form.width], "channels": form.channels, "fit": form.fit}
     arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop, "stride": stride}
-    return video_clips(store, splits[split], split, **arguments, what=what, note=note, resolved=resolved)
+    return video_clips(store, splits[split], split, **arguments, what=what, note=note, resolved=_arguments(form))
 
 
 def listed_split(folder: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
@@ -128,7 +128,8 @@ def split_videos(
     if listed is None:
         numbers = _automatic(stored)
     else:
-        numbers = {split: [n for n, video in enumerate(stored) if video.name in listed[split]] for split in SPLITS}
+        index = {video.name: n for n, video in enumerate(stored)}
+        numbers = {split: sorted(index[name] for name in listed[split] if name in index) for split in SPLITS}
     if not numbers["valid"]:
         numbers["train"], numbers["valid"] = hold_out(numbers["train"], f"the split train of {folder}")
     return {split: [Segment(n, 0, stored[n].frames) for n in numbers[split]] for split in SPLITS}
@@ -141,9 +142,9 @@ def _read_split(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         listed = {split: [str(name) for name in content.get(split, [])] for split in SPLITS}
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); {expected}") from None
-    wanted = [name for split in SPLITS for name in listed[split]]
-    unknown = [name for name in wanted if name not in names]
-    twice = [name for name in wanted if wanted.count(name) > 1]
+    known, wanted = set(names), Counter(name for split in SPLITS for name in listed[split])
+    unknown = [name for name in wanted if name not in known]
+    twice = [name for name, times in wanted.items() if times > 1]
     if unknown or twice or not listed["train"] or not listed["test"]:
         reason = "train or test is empty"
         if unknown or twice:
@@ -181,7 +182,7 @@ def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, 
             f"{folder} is an entry of the cache; name the folder of the videos, or one that prepare.py made"
         )
     form = FrameFormat(**manifest["format"])
-    has = {"image_size": [form.height, form.width], "channels": form.channels, "fit": form.fit}
+    has = _arguments(form)
     for name, value in asked.items():
         wanted = [value, value] if name == "image_size" and isinstance(value, int) else value
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
@@ -191,3 +192,8 @@ def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, 
                 " the videos again"
             )
     return form
+
+
+def _arguments(form: FrameFormat) -> dict[str, Any]:
+    """The arguments of `videos` that ask for this format, as a config has them."""
+    return {"image_size": [form.height, form.width], "channels": form.channels, "fit": form.fit}
