@@ -23,15 +23,18 @@ SECTIONS = ("model", "data", "train", "eval")
 MAX_BYTES = 1 << 16
 
 
-def read_config(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def read_config(
+    path: str | Path, overrides: Iterable[str] = (), sections: Sequence[str] = SECTIONS
+) -> dict[str, dict[str, Any]]:
     """Read a config file and apply overrides on top of it.
 
     Args:
         path: YAML file with the sections ``model``, ``data``, ``train``, ``eval``, each a mapping (or empty).
         overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML.
+        sections: other ones, of a file that is not a run's config.
 
     Returns:
-        One dict per section, in the order of ``SECTIONS``; values unchecked (see ``check_section``).
+        One dict per section, in the order of ``sections``; values unchecked (see ``check_section``).
 
     Raises:
         InputError: the file is missing, too large, not plain YAML, repeats a key or has other sections.
@@ -43,19 +46,19 @@ def read_config(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, di
         raise InputError(f"config file {path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     content = _parse(path.read_bytes(), str(path))
     if not isinstance(content, dict):
-        raise InputError(f"config file {path}: expected the sections {', '.join(SECTIONS)}, received {_show(content)}")
-    _refuse_unknown(str(path), content, SECTIONS, what="section")
+        raise InputError(f"config file {path}: expected the sections {', '.join(sections)}, received {_show(content)}")
+    _refuse_unknown(str(path), content, sections, what="section")
     config = {}
-    for section in SECTIONS:
+    for section in sections:
         if section not in content:
-            raise InputError(f"config file {path} has no section '{section}'; expected {', '.join(SECTIONS)}")
+            raise InputError(f"config file {path} has no section '{section}'; expected {', '.join(sections)}")
         config[section] = {} if content[section] is None else content[section]
         if not isinstance(config[section], dict):
             raise InputError(
                 f"{path}: section '{section}' must be 'key: value' lines, received {_show(content[section])}"
             )
     for override in overrides:
-        section, key, value = _parse_override(override)
+        section, key, value = _parse_override(override, sections)
         config[section][key] = value
     return config
 
@@ -190,12 +193,12 @@ def _parse(text: str | bytes, source: str) -> Any:
         raise InputError(f"{source} is not readable as YAML: {reason}; expected 'key: value' lines in UTF-8") from None
 
 
-def _parse_override(override: str) -> tuple[str, str, Any]:
+def _parse_override(override: str, sections: Sequence[str]) -> tuple[str, str, Any]:
     target, equals, value = override.partition("=")
     section, dot, key = target.strip().partition(".")
     if not (equals and dot and key):
         raise InputError(f"override {override!r} not understood; expected section.key=value, e.g. train.steps=100")
-    _refuse_unknown(f"override {override!r}", [section], SECTIONS, what="section")
+    _refuse_unknown(f"override {override!r}", [section], sections, what="section")
     return section, key, _parse(value, f"override {override!r}")
 
 

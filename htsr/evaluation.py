@@ -1,16 +1,16 @@
 """Long-horizon evaluation: open-loop rollouts of test clips, scored frame by frame beside three baselines.
 
-Clips pass through one small batch at a time and predictions one piece of the horizon at a time; only the numbers of
-each frame are kept, so memory grows with neither the number of clips nor (beyond the batch of clips itself) the
-horizon. Predictions are clipped to [0, 1] once; frame ``k`` after the context is scored against frame ``k`` of the
-truth. The baselines see the same context: its last frame repeated, its mean frame repeated, and black frames.
+Clips pass through one small batch at a time and predictions one piece of the horizon at a time; the numbers of each
+frame go to files as they are found, so memory grows with neither the number of clips nor (beyond the batch of clips
+itself) the horizon, and an evaluation that was stopped goes on where it was. Frame ``k`` after the context is scored
+against frame ``k`` of the truth.
 """
 
-import math
+import functools
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,33 +20,33 @@ from tqdm import tqdm
 from htsr import environment, plots
 from htsr.data.clips import Clips
 from htsr.errors import InputError
-from htsr.metrics import LPIPS, METRIC_SPEC, Curves, frame_errors
-from htsr.metrics.perceptual import MIN_SIZE
+from htsr.gathered import Gathered
+from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
+from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
+from htsr.metrics.frame import MAX_PSNR
+from htsr.metrics.fvd import describe, missing_weights
 from htsr.models.base import VideoModel
+from htsr.scoring import BASELINES, MODEL, SERIES, TRUTH, Scorer
+from htsr.tables import aligned, bands, table, title
 
-MODEL = "model"
-BASELINES = {
-    "copy_last": lambda observed: observed[:, -1:],
-    "mean_frame": lambda observed: observed.mean(axis=1, keepdims=True),
-    "black": lambda observed: np.zeros_like(observed[:, :1]),
-}
-SET_BY_PROGRAM = ("model", "clips", "out", "provenance")  # arguments of `evaluate` that no config can give
+SET_BY_PROGRAM = ("model", "clips", "out", "provenance", "clips_sha256")  # arguments that no config can give
 CHUNK = 50  # predicted frames scored at once
 GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
-PLOTTED = ("psnr", "ssim", "lpips", "mse", "mae")
-_HIGHER_IS_BETTER = ("psnr", "ssim")
-_FORMATS = {"psnr": ".2f", "ssim": ".3f", "lpips": ".3f"}
-_TABLE_HORIZONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-
-Values = dict[str, np.ndarray]
+GIF_SAMPLES = 3
+RULE = "PSNR of the first sample averaged over the horizon"
 
 
 class Evaluation(NamedTuple):
-    """What ``evaluate`` found: every value, what ``Curves.reduce`` made of them, and how they came about."""
+    """What ``evaluate`` found: what ``Curves.reduce`` made of the values, how they came about, and where they lie."""
 
-    curves: Curves
     reduced: dict[str, Any]
     provenance: dict[str, Any]
+    folder: Path
+
+    @property
+    def curves(self) -> Curves:
+        """Every value, read from the folder."""
+        return Curves.load(self.folder / f"{file_name(self.provenance['metric_mode'])}.npz")
 
 
 def evaluate(
@@ -61,13 +61,21 @@ def evaluate(
     batch_size: int = 4,
     seed: int = 0,
     noise: Literal["sample", "mean"] = "sample",
-    num_pictures: int = 4,
+    select: Select | None = None,
+    metric_mode: str = METRIC_SPEC,
     lpips: bool = True,
+    fvd: bool = False,
+    fvd_frames: int = 16,
+    thresholds: Sequence[float] = (),
+    digits: bool = True,
+    num_pictures: int = 6,
     provenance: Mapping[str, Any] | None = None,
+    clips_sha256: str | None = None,
 ) -> Evaluation:
     """Score a model on clips; print a table; write ``curves.json``, ``curves.npz``, ``curves.png``, strips and GIFs.
 
-    A clip's prediction depends on ``seed`` and the clip's index, not on the batch it happens to be in.
+    A clip's prediction depends on ``seed`` and the clip's index, not on the batch it happens to be in. Where ``out``,
+    or a folder beside it, holds the beginning of the same evaluation, it goes on there after the last finished batch.
 
     Args:
         model: what to score.
@@ -77,95 +85,82 @@ def evaluate(
         horizon: frames it predicts after them.
         num_examples: clips, the first ones in file order; None takes all.
         num_samples: futures per clip; with several, columns ``<metric>_mean<K>`` and ``<metric>_best<K>`` are added
-            (see ``htsr.metrics.curves`` for the rules).
+            (see ``htsr.metrics.curves`` for the rules), and CRPS and spread–skill.
         batch_size: clips predicted at once, each ``num_samples`` times.
         seed: of the model's noise and of the bootstrap.
         noise: ``sample``, or ``mean``: one rollout a clip with means in place of samples.
-        num_pictures: clips that get a strip and a GIF (truth, prediction of the first sample, absolute difference); a
-            GIF ends after 300 predicted frames.
+        select: what picks the best of several samples: ``psnr``, one sample for all metrics, or ``per_metric``; None
+            for what the convention has, in ``htsr-1`` ``psnr``.
+        metric_mode: convention of the frame metrics: ``htsr-1``, or that of another project (``htsr.metrics.MODES``),
+            whose name is then part of column and file names.
         lpips: also compute LPIPS, which needs frames of at least 31x31 pixels.
+        fvd: also compute FVD of the first ``fvd_frames`` predicted frames, where the network's weights are there.
+        thresholds: event scores (CSI, POD, FAR, bias, HSS) of pixels at or above them, in the data's units.
+        digits: also read the digits, of clips that know theirs.
+        num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
+            the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
         provenance: whatever else ``curves.json`` should say: split, checkpoint, config.
+        clips_sha256: what the digest of the clips has to be; a warning in the result says so when it is not.
 
     Raises:
         InputError: an argument is out of range, or model, clips and arguments do not fit each other.
     """
     started = time.monotonic()
-    _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size, seed, num_pictures)
-    examples = clips.examples(num_examples)
+    mode = resolve_mode(metric_mode)
+    select = select or mode.select
+    _check(model, clips, noise, context, horizon, num_samples, batch_size, seed, num_pictures)
     total = clips.num_clips if num_examples is None else num_examples
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    curves, network = Curves(), LPIPS() if lpips else None
-    with tqdm(total=total, desc="clips", unit="clip", disable=None) as progress:
-        for first, clip in _batches(examples, batch_size):
-            observed, future = clip[:, :context], clip[:, context : context + horizon]
-            seeds = clip_seeds(seed, range(first, first + len(clip)))
-            chunks = model.rollout_chunks(
-                observed, horizon, num_samples=num_samples, seed=seeds, noise=noise, chunk=CHUNK
-            )
-            pictured = max(0, min(len(clip), num_pictures - first))
-            scores, pictures = _score(chunks, observed, future, network, pictured)
-            for series, values in scores.items():
-                curves.add(series, values)
-            for i, prediction in enumerate(pictures):
-                truth = _to_bytes(clip[i, : context + horizon])
-                _save_pictures(out, first + i, clips.label("truth"), truth, prediction, context)
-            progress.update(len(clip))
-    reduced = curves.reduce(MODEL, seed)
-    report = {
-        "metric_spec": METRIC_SPEC,
+    clips.examples(total)  # refuses a number that is not there
+    units = getattr(clips.source, "units", None) or (0.0, 1.0)
+    no_fvd = "not asked for: eval.fvd=false" if not fvd else missing_weights()
+    scorer = Scorer(
+        mode,
+        clips.shape[1:],
+        lpips=lpips,
+        digits=digits and hasattr(clips.source, "labels"),
+        thresholds=thresholds,
+        units=units,
+        fvd_frames=None if no_fvd else min(fvd_frames, horizon),
+        num_samples=num_samples,
+    )
+    settings = {
         "context": context,
         "horizon": horizon,
         "num_examples": total,
         "num_samples": num_samples,
+        "batch_size": batch_size,
         "seed": seed,
         "noise": noise if model.stochastic else "none: the model is deterministic",
-        "best_rule": "per clip, the sample with the best PSNR averaged over the horizon supplies every metric",
-        "interval": "95 % percentile bootstrap over clips, 1000 resamples",
-        "lpips": "AlexNet-lin v0.1" if lpips else "skipped: lpips=false",
-        "exact_frames": {name: int((curves.array(name, "mse") == 0).sum()) for name in curves.series},
+        "select": select,
+        "metric_mode": mode.name,
+        "lpips": lpips,
+        "fvd_frames": None if no_fvd else min(fvd_frames, horizon),
+        "thresholds": list(thresholds),
+        "digits": digits,
         **(provenance or {}),
-        "environment": environment.describe(),
-        "wall_seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mib": peak_memory_mib(),
     }
-    if clips.note:
-        report["note"] = clips.note
-    units = getattr(clips.source, "units", None)
-    if units:
-        report["units"] = list(units)
-        report["rmse_pooled"] = {name: _root(c["mse"], units[1] - units[0]) for name, c in reduced["curves"].items()}
-    print(table(reduced, report))
-    curves.save(out, reduced, report)
-    _save_plot(out / "curves.png", reduced, report)
-    return Evaluation(curves, reduced, report)
-
-
-def table(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """The numbers as text: a block a metric, a row a lead time, a column a series, each with its 95 % interval."""
-    horizon, samples = report["horizon"], report["num_samples"]
-    leads = sorted({lead for lead in _TABLE_HORIZONS if lead <= horizon} | {horizon})
-    curves, differences = reduced["curves"], reduced["differences"]
-    lines = [
-        f"{_title(report)}; mean over clips [95 % bootstrap interval]",
-        "+ the model is better than this baseline, - it is worse: the paired 95 % interval excludes zero",
-    ]
-    for metric in curves["black"]:
-        own = {metric, f"{metric}_mean{samples}", f"{metric}_best{samples}"}
-        columns = {
-            f"{MODEL}{name.removeprefix(metric)}": (curve, None) for name, curve in curves[MODEL].items() if name in own
+    with Gathered(Path(out), {**settings, "shape": clips.shape, "version": environment.describe()["htsr"]}) as gathered:
+        _gather(gathered, model, clips, scorer, settings)
+        pictures = _illustrate(model, clips, gathered.curves, settings, num_pictures, gathered.out)
+        report = _report(gathered, clips, mode, settings, no_fvd)
+        report |= {
+            "pictures": pictures,
+            "warnings": _warnings(report, gathered.curves, clips_sha256, mode.warning),
+            "wall_seconds": round(time.monotonic() - started, 1),
+            "peak_memory_mib": peak_memory_mib(),
         }
-        columns |= {name: (curves[name][metric], differences[name][metric]) for name in BASELINES}
-        direction = "higher" if metric in _HIGHER_IS_BETTER else "lower"
-        lines += ["", f"{metric} ({direction} is better)", *_block(metric, columns, leads)]
-    if "rmse_pooled" in report:
-        columns = {name: (curve, None) for name, curve in report["rmse_pooled"].items()}
-        low, high = report["units"]
-        lines += ["", f"rmse_pooled, in the data's units: 0 is {low:g}, 1 is {high:g}", *_block("rmse", columns, leads)]
-    columns = {f"minus {name}": (differences[name]["psnr"], None) for name in BASELINES}
-    lines += ["", "psnr, model minus baseline on the same clips", *_block("psnr", columns, leads)]
-    lines += [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
-    return "\n".join(lines)
+        reduced = gathered.curves.reduce(MODEL, seed, select, units[1] - units[0])
+        _print(reduced, report)
+        gathered.curves.save(gathered.out, reduced, report, file_name(mode.name))
+        plot = gathered.out / f"{file_name(mode.name)}.png"
+        plots.save_curves(plot, bands(reduced, report, MODEL), "Open-loop prediction", title(report))
+        gathered.remove()
+    return Evaluation(reduced, report, gathered.out)
+
+
+def file_name(metric_mode: str) -> str:
+    """What files of results are called: ``curves``, and with another convention's metrics ``curves.openstl``."""
+    return "curves" if metric_mode == METRIC_SPEC else f"curves.{metric_mode}"
 
 
 def peak_memory_mib() -> int:
@@ -174,7 +169,13 @@ def peak_memory_mib() -> int:
     return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
-def _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
+_BEST_RULES = {
+    "psnr": "per clip, the sample with the best PSNR averaged over the horizon supplies every metric",
+    "per_metric": "per clip and metric, the sample that is best by that metric averaged over the horizon",
+}
+
+
+def _check(model, clips, noise, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
     least = {"context": 1, "horizon": 1, "num_samples": 1, "batch_size": 1, "seed": 0, "num_pictures": 0}
     given = (context, horizon, num_samples, batch_size, seed, num_pictures)
     for (name, minimum), value in zip(least.items(), given, strict=True):
@@ -197,135 +198,190 @@ def _check(model, clips, lpips, noise, context, horizon, num_samples, batch_size
             f"the model predicts frames of {tuple(model.frame_shape)}, but the clips have {tuple(shape)}; "
             "evaluate on the data it was trained for"
         )
-    if lpips and (min(shape[:2]) < MIN_SIZE or shape[2] not in (1, 3)):
-        raise InputError(
-            f"LPIPS needs frames of at least {MIN_SIZE}x{MIN_SIZE} pixels with 1 or 3 channels, received "
-            f"{'x'.join(map(str, shape))}; set eval.lpips=false"
-        )
 
 
-def _batches(examples: Iterator[np.ndarray], batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Clips by at most ``batch_size``, each batch with the index of its first clip."""
-    first = 0
-    for clip in examples:
-        for begin in range(0, len(clip), batch_size):
-            yield first + begin, clip[begin : begin + batch_size]
-        first += len(clip)
+def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer, settings: Mapping[str, Any]) -> None:
+    """Predict and score all clips that are not done yet."""
+    context, horizon, total = settings["context"], settings["horizon"], settings["num_examples"]
+    noise = "sample" if settings["noise"] == "sample" else "mean"
+    try:
+        with tqdm(total=total, initial=gathered.num_clips, desc="clips", unit="clip", disable=None) as progress:
+            for batch in clips.examples(total, gathered.num_clips, settings["batch_size"]):
+                clip = batch[:, : context + horizon]
+                indices = range(gathered.num_clips, gathered.num_clips + len(clip))
+                chunks = model.rollout_chunks(
+                    clip[:, :context],
+                    horizon,
+                    num_samples=settings["num_samples"],
+                    seed=clip_seeds(settings["seed"], indices),
+                    noise=noise,
+                    chunk=CHUNK,
+                )
+                digits = ()
+                if scorer.reads_digits:
+                    labels = np.stack([clips.source.labels(i) for i in indices])
+                    digits = labels, np.stack([clips.source.positions(i)[context : context + horizon] for i in indices])
+                scores = scorer.score(chunks, clip[:, :context], clip[:, context:], *digits)
+                gathered.add(clip, *scores)
+                progress.update(len(clip))
+    except KeyboardInterrupt:
+        print(f"\n{gathered.num_clips} of {total} clips are kept; the same command goes on from there", file=sys.stderr)
+        raise
 
 
-def clip_seeds(seed: int, indices: range) -> np.ndarray:
+def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
     """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
     states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
     return (np.array(states) >> 1).astype(np.int32)
 
 
-def _score(
-    chunks, observed, future, network: LPIPS | None, pictured: int
-) -> tuple[dict[str, Values], list[np.ndarray]]:
-    """Score one batch.
+def _report(
+    gathered: Gathered, clips: Clips, mode: Mode, settings: Mapping[str, Any], no_fvd: str | None
+) -> dict[str, Any]:
+    """How the numbers came about."""
+    curves, select = gathered.curves, settings["select"]
+    report = {
+        "metric_spec": METRIC_SPEC,
+        **settings,
+        "series": {name: SERIES[name] for name in curves.series},
+        "definitions": mode.definition,
+        "best_rule": _BEST_RULES[select],
+        "interval": f"{CONFIDENCE:.0%} percentile bootstrap over clips, {RESAMPLES} resamples",
+        "clips_sha256": gathered.sha256(settings["num_examples"]),
+        "first_clip_sha256": gathered.sha256(1),
+        "fvd": no_fvd or _frechet(gathered.features, settings["fvd_frames"]),
+        "exact_frames": _exact_frames(curves),
+        "environment": environment.describe(),
+    }
+    if clips.note:
+        report["note"] = clips.note
+    if getattr(clips.source, "units", None):
+        report["units"] = list(clips.source.units)
+    if mode.name != METRIC_SPEC:
+        report["published_row"] = _published_rows(mode, curves, select)
+    return report
+
+
+def _exact_frames(curves: Curves) -> dict[str, int]:
+    """Of every series, the frames that are the true ones."""
+    found = {}
+    for series in curves.series:
+        for metric in curves.metrics(series):
+            if metric.rpartition(".")[2] == "psnr":
+                found[series] = int((curves.array(series, metric) >= MAX_PSNR).sum())
+    return found
+
+
+def _frechet(features: Curves, num_frames: int) -> dict[str, Any] | str:
+    """FVD of every series against the true frames."""
+    if features.num_clips() < 2:
+        return "skipped: FVD needs at least 2 clips"
+    truth = features.values(TRUTH, "i3d")
+    values = {
+        series: frechet_distance(features.values(series, "i3d"), truth) for series in features.series if series != TRUTH
+    }
+    return {"spec": describe(len(truth), num_frames), "values": values}
+
+
+def _published_rows(mode: Mode, curves: Curves, select: Select) -> dict[str, dict[str, float]]:
+    """The numbers that the convention's own tables have, of every series."""
+    rows = {}
+    for series in (MODEL, *BASELINES):
+        samples = len(curves.array(series, mode.column("psnr")))
+        rule = "best" if samples > 1 and select == "per_metric" else "single"
+        lpips = mode.column("lpips") in curves.metrics(series)
+        rows[series] = mode.row(functools.partial(curves.values, series, rule=rule, select=select), lpips)
+    return rows
+
+
+def _warnings(report: Mapping[str, Any], curves: Curves, expected: str | None, warning: str) -> list[str]:
+    found = []
+    if expected is not None and expected != report["clips_sha256"]:
+        found.append(
+            f"the clips are not those of the protocol: expected SHA-256 {expected}, received {report['clips_sha256']}"
+        )
+    metric = next(iter(curves.metrics(MODEL)))
+    missing = int(np.isnan(curves.array(MODEL, metric)).any(axis=2).sum())
+    if missing:
+        found.append(f"{missing} predictions hold values that are not numbers")
+    if warning:
+        found.append(warning)
+    return found
+
+
+def _print(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    print(table(reduced, report, MODEL))
+    if isinstance(report["fvd"], dict):
+        values = ", ".join(f"{series} {value:.1f}" for series, value in report["fvd"]["values"].items())
+        print(f"\nFVD ({report['fvd']['spec']}): {values}")
+    else:
+        print(f"\nFVD {report['fvd']}")
+    if "published_row" in report:
+        rows = report["published_row"]
+        names = list(rows[MODEL])
+        lines = [["", *names], *([series, *(f"{row[n]:.6g}" for n in names)] for series, row in rows.items())]
+        print(f"\nas the tables of {report['metric_mode']} have it", *aligned(lines), sep="\n")
+    for warning in report["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _illustrate(
+    model: VideoModel, clips: Clips, curves: Curves, settings: Mapping[str, Any], count: int, out: Path
+) -> list[dict[str, Any]]:
+    """Strips and GIFs of some clips, predicted again."""
+    pictures = []
+    for picture in chosen_clips(curves, MODEL)[:count]:
+        truth, samples = predict_clip(model, clips, picture["clip"], settings)
+        names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
+        difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
+        rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
+        pictures.append({**picture, **save_pictures(out, picture["clip"], rows, settings["context"])})
+    return pictures
+
+
+def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
+    """All clips in the order in which they are shown: the best, the median and the worst, then the first ones."""
+    metric = next(name for name in curves.metrics(series) if name.rpartition(".")[2] == "psnr")
+    score = curves.values(series, metric).mean(axis=1)
+    order = np.argsort(np.where(np.isnan(score), -np.inf, score), kind="stable")
+    roles = {int(order[-1]): "best", int(order[len(order) // 2]): "median", int(order[0]): "worst"}
+    roles |= {index: "first" for index in range(len(score)) if index not in roles}
+    return [{"clip": index, "role": role, "rule": RULE, "psnr": float(score[index])} for index, role in roles.items()]
+
+
+def predict_clip(
+    model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A clip of the evaluation, uint8 ``(context + horizon, ...)``, and its first predictions, led by the context.
 
     Args:
-        chunks: consecutive pieces ``(sample, batch, time, height, width, channel)`` of the prediction.
-        observed, future: context and truth ``(batch, time, height, width, channel)``.
-        network: for LPIPS, or None.
-        pictured: of how many clips to return the prediction.
-
-    Returns:
-        For every series its values ``(sample, batch, horizon)`` by metric; predictions, uint8 ``(horizon, ...)``.
+        model: predicts.
+        clips: of the evaluation.
+        index: of the clip.
+        settings: ``context``, ``horizon``, ``num_samples``, ``seed`` and ``noise`` of the evaluation.
     """
-    stills = {name: baseline(observed) for name, baseline in BASELINES.items()}
-    features = {name: network.features(still) for name, still in stills.items()} if network else {}
-    pieces: dict[str, list[Values]] = {name: [] for name in (MODEL, *stills)}
-    kept, begin = [], 0
-    for chunk in chunks:
-        prediction = np.clip(chunk, 0, 1)
-        truth = future[:, begin : begin + prediction.shape[2]]
-        begin += prediction.shape[2]
-        truth_features = network.features(truth) if network else None
-        samples = [_values(sample, truth, network, truth_features) for sample in prediction]
-        pieces[MODEL].append({metric: np.stack([values[metric] for values in samples]) for metric in samples[0]})
-        for name, still in stills.items():
-            frames = np.broadcast_to(still, truth.shape)
-            values = _values(frames, truth, network, truth_features, features.get(name))
-            pieces[name].append({metric: array[None] for metric, array in values.items()})
-        kept.append(_to_bytes(prediction[0, :pictured]))
-    joined = {
-        name: {metric: np.concatenate([piece[metric] for piece in parts], axis=2) for metric in parts[0]}
-        for name, parts in pieces.items()
-    }
-    return joined, list(np.concatenate(kept, axis=1))
+    context, horizon = settings["context"], settings["horizon"]
+    (clip,) = next(clips.examples(index + 1, index, 1))
+    chunks = model.rollout_chunks(
+        clip[None, :context],
+        horizon,
+        num_samples=settings["num_samples"],
+        seed=clip_seeds(settings["seed"], [index]),
+        noise="sample" if settings["noise"] == "sample" else "mean",
+        chunk=CHUNK,
+    )
+    predicted = np.concatenate([_to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
+    truth = _to_bytes(clip[: context + horizon])
+    return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
 
 
-def _values(prediction, truth, network: LPIPS | None, truth_features, features=None) -> Values:
-    """Every metric ``(batch, time)``; ``features`` of the prediction where they are known already."""
-    values = frame_errors(prediction, truth)
-    if network:
-        features = network.features(prediction) if features is None else features
-        values["lpips"] = network.distance(features, truth_features)
-    return values
+def save_pictures(out: Path, index: int, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
+    """Write strip and GIF of a clip: their file names."""
+    names = {"strip": f"clip_{index}.png", "gif": f"clip_{index}.gif"}
+    plots.save_strip(out / names["strip"], rows, context)
+    plots.save_gif(out / names["gif"], {name: row[: context + GIF_FRAMES] for name, row in rows.items()}, context)
+    return names
 
 
 def _to_bytes(frames: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
-
-
-def _save_pictures(out: Path, index: int, label: str, truth: np.ndarray, prediction: np.ndarray, context: int) -> None:
-    prediction = np.concatenate([truth[:context], prediction])
-    difference = np.abs(truth.astype(np.int16) - prediction).astype(np.uint8)
-    rows = {label: truth, "prediction": prediction, "difference": difference}
-    plots.save_strip(out / f"clip_{index}.png", rows, context)
-    start = {name: row[: context + GIF_FRAMES] for name, row in rows.items()}
-    plots.save_gif(out / f"clip_{index}.gif", start, context)
-
-
-def _save_plot(path: Path, reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    curves, samples = reduced["curves"], report["num_samples"]
-    bands: dict[str, dict[str, plots.Band]] = {}
-    for metric in (name for name in PLOTTED if name in curves[MODEL]):
-        shown = {name: columns[metric] for name, columns in curves.items()}
-        if samples > 1:
-            shown[f"best of {samples}"] = curves[MODEL][f"{metric}_best{samples}"]
-        bands[metric] = {name: (curve["mean"], curve["low"], curve["high"]) for name, curve in shown.items()}
-    plots.save_curves(path, bands, "Open-loop prediction", _title(report))
-
-
-def _title(report: Mapping[str, Any]) -> str:
-    samples = "1 sample" if report["num_samples"] == 1 else f"{report['num_samples']} samples"
-    futures = "rollouts of means" if report["noise"] == "mean" else f"{samples} a clip"
-    kind = f" ({report['note']})" if "note" in report else ""
-    return f"{report['num_examples']} clips{kind}, {report['context']} context frames, {futures}"
-
-
-def _block(metric: str, columns: Mapping[str, Any], leads: list[int]) -> list[str]:
-    """One block of the table; a column is a curve and the paired difference that marks it, or None."""
-    rows = [["horizon", *columns]]
-    for lead in leads:
-        rows.append([str(lead), *(_cell(metric, *_at(lead - 1, *column)) for column in columns.values())])
-    rows.append(["mean", *(_cell(metric, *_at("horizon_mean", *column)) for column in columns.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _root(curve: Mapping[str, Any], scale: float) -> dict[str, Any]:
-    """A curve of mean squared errors as one of their roots, times ``scale``."""
-    return {
-        name: _root(value, scale) if isinstance(value, Mapping) else scale * np.sqrt(value)
-        for name, value in curve.items()
-    }
-
-
-def _at(where, *curves) -> list[dict[str, float] | None]:
-    """Mean, low and high of curves at a lead time, or of their ``"horizon_mean"``."""
-    if where == "horizon_mean":
-        return [curve and curve[where] for curve in curves]
-    return [curve and {name: curve[name][where] for name in ("mean", "low", "high")} for curve in curves]
-
-
-def _cell(metric: str, value: Mapping[str, float], difference: Mapping[str, float] | None) -> str:
-    form = _FORMATS.get(metric, "#.4g")
-    text = f"{value['mean']:{form}}"
-    if not math.isnan(value["low"]):
-        text += f" [{value['low']:{form}}, {value['high']:{form}}]"
-    if difference and (difference["low"] > 0 or difference["high"] < 0):
-        text += " +" if (difference["low"] > 0) == (metric in _HIGHER_IS_BETTER) else " -"
-    return text

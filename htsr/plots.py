@@ -27,15 +27,6 @@ MAX_COLUMNS, MAX_WIDTH = 25, 2000
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
 
-_METRICS = {
-    "mse": "MSE per pixel, lower is better",
-    "mae": "MAE per pixel, lower is better",
-    "mse_sum": "MSE, sum over the frame, lower is better",
-    "mae_sum": "MAE, sum over the frame, lower is better",
-    "psnr": "PSNR (dB), higher is better",
-    "ssim": "SSIM, higher is better",
-    "lpips": "LPIPS, lower is better",
-}
 _BORDER, _GAP, _TEXT = 2, 4, 13
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _INTERFACE = (*_WHITE, *_BLACK, *GREEN, *RED)  # the first colours of every GIF
@@ -178,7 +169,7 @@ def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], titl
 
     Args:
         path: the file, ``.png``.
-        curves: metric → series (model or baseline) → mean, low and high, each ``(horizon,)``.
+        curves: metric in words → series (model or baseline) → mean, low and high, each ``(horizon,)``.
         title: first line.
         subtitle: second line: what the numbers are of (clips, samples, context).
     """
@@ -192,7 +183,55 @@ def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], titl
             look = _look(names.index(name))
             panel.fill_between(frames, low, high, color=look["color"], alpha=0.15, linewidth=0)
             panel.plot(frames, mean, label=name, marker="o" if len(mean) == 1 else None, **look)
-        panel.set_title(_METRICS.get(metric, metric), fontsize=10, loc="left")
+        panel.set_title(metric, fontsize=10, loc="left")
+        panel.set_xlabel("frames after the context")
+    _finish(figure, panels, path)
+
+
+def save_latents(
+    path: str | Path,
+    kl: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    units: Mapping[str, np.ndarray],
+    active: float,
+    curves: Mapping[str, Mapping[str, Band]],
+    title: str,
+    subtitle: str,
+) -> None:
+    """Plot what the levels of a latent hierarchy carry: KL over the frames as steps, KL by unit, and horizon curves.
+
+    Args:
+        path: the file, ``.png``.
+        kl: level → the ends of its ticks in frames, counted as in pictures, ``(ticks + 1,)``, and nats ``(ticks,)``.
+        units: level → nats a tick of every unit; drawn from the largest to the smallest, and not below a tenth of
+            ``active``.
+        active: the KL from which a unit counts as active.
+        curves: as in ``save_curves``.
+        title: first line.
+        subtitle: second line: what the numbers are of.
+    """
+    figure, panels = _panels(len(kl) + 1 + len(curves), title, subtitle)
+    names = list(dict.fromkeys([*units, *(name for series in curves.values() for name in series)]))
+    looks = {name: _look(index) for index, name in enumerate(names)}
+    for panel, (level, (edges, nats)) in zip(panels, kl.items(), strict=False):
+        panel.stairs(nats, edges, baseline=None, label=level, **looks[level])
+        panel.set_ylim(0, 1.05 * nats[np.isfinite(nats)].max(initial=0) or 1)
+        panel.set_title(f"KL of {level} (nats a tick)", fontsize=10, loc="left")
+        panel.set_xlabel("frames after the context")
+    panel, floor = panels[len(kl)], active / 10
+    for level, nats in units.items():
+        edges = np.arange(len(nats) + 1) + 0.5
+        panel.stairs(np.maximum(np.sort(nats)[::-1], floor), edges, baseline=None, label=level, **looks[level])
+    panel.axhline(active, color="gray", linewidth=0.8)
+    panel.set_yscale("log")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set_title(f"KL by unit (nats a tick); active above {active:g}", fontsize=10, loc="left")
+    panel.set_xlabel("units, the largest first")
+    for panel, (metric, series) in zip(panels[len(kl) + 1 :], curves.items(), strict=True):
+        for name, (mean, low, high) in series.items():
+            frames = np.arange(1, len(mean) + 1)
+            panel.fill_between(frames, low, high, color=looks[name]["color"], alpha=0.15, linewidth=0)
+            panel.plot(frames, mean, label=name, marker="o" if len(mean) == 1 else None, **looks[name])
+        panel.set_title(metric, fontsize=10, loc="left")
         panel.set_xlabel("frames after the context")
     _finish(figure, panels, path)
 

@@ -30,8 +30,21 @@ MAY_IMPORT = {
     "htsr.models": ["htsr.models", "htsr.cells", "htsr.layers", "htsr.unroll", "htsr.losses", "htsr.noise"],
     "htsr.checkpoints": ["htsr.config", "htsr.models"],
     "htsr.export": ["htsr.models"],
+    "htsr.diagnostics": ["htsr.cells", "htsr.data.clips", "htsr.evaluation", "htsr.losses", "htsr.metrics", "htsr.models"]
+    + ["htsr.noise", "htsr.plots", "htsr.tables"],
     "htsr.training": ["htsr.checkpoints", "htsr.data.clips", "htsr.models", "htsr.plots"],
-    "htsr.evaluation": ["htsr.data.clips", "htsr.environment", "htsr.metrics", "htsr.models.base", "htsr.plots"],
+    "htsr.tables": [],
+    "htsr.gathered": ["htsr.metrics"],
+    "htsr.scoring": ["htsr.metrics"],
+    "htsr.evaluation": ["htsr.data.clips", "htsr.environment", "htsr.gathered", "htsr.metrics", "htsr.models.base"]
+    + ["htsr.plots", "htsr.scoring", "htsr.tables"],
+    "htsr.report": ["htsr.report", "htsr.report_content", "htsr.report_sections", "htsr.tables"],
+    "htsr.report_content": ["htsr.tables"],
+    "htsr.report_sections": ["htsr.report_content", "htsr.tables"],
+    "htsr.comparison": ["htsr.data.clips", "htsr.evaluation", "htsr.metrics", "htsr.models.base", "htsr.plots"]
+    + ["htsr.report", "htsr.scoring", "htsr.tables"],
+    "htsr.protocol": ["htsr.checkpoints", "htsr.config", "htsr.data", "htsr.diagnostics", "htsr.evaluation"]
+    + ["htsr.gathered", "htsr.metrics", "htsr.models", "htsr.report"],
 }
 
 

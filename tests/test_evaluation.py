@@ -76,6 +76,153 @@ def test_a_perfect_model_scores_perfectly(clips, tmp_path):
     assert content["provenance"]["exact_frames"] == {"model": 42, "copy_last": 0, "mean_frame": 0, "black": 0}
 
 
+class Fake(Oracle):
+    """Predicts ``predict(clips so far, the clip's own frames, context)``."""
+
+    def __init__(self, source, predict):
+        super().__init__(source)
+        self.predict = predict
+
+    def _future(self, clip, windows):
+        (own,) = (i for i, window in enumerate(windows) if np.array_equal(window[: len(clip)], clip))
+        return self.predict(windows, own, len(clip))
+
+
+@pytest.mark.parametrize(
+    ("series", "predict"),
+    [
+        ("copy_last", lambda windows, own, context: np.repeat(windows[own][context - 1 : context], 12, 0)),
+        ("mean_frame", lambda windows, own, context: np.repeat(windows[own][:context].mean(0, keepdims=True), 12, 0)),
+        ("black", lambda windows, own, context: 0 * windows[own]),
+    ],
+)
+def test_a_model_that_does_what_a_baseline_does_scores_the_same(clips, tmp_path, series, predict):
+    result = run(Fake(clips.source, predict), clips, tmp_path, lpips=True)
+    for metric in ("mse", "mae_sum", "rmse", "psnr", "ssim", "lpips"):
+        own, other = (result.curves.values(name, metric) for name in ("model", series))
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-6, err_msg=metric)
+    np.testing.assert_allclose(result.reduced["differences"][series]["psnr"]["mean"], 0, atol=1e-5)
+
+
+def test_a_shuffled_model_scores_the_futures_of_other_clips(clips, tmp_path):
+    """Every clip gets the future of the next one: good frames, of the wrong clip."""
+    result = run(Fake(clips.source, lambda windows, own, _: windows[(own + 1) % 6]), clips, tmp_path)
+    future = np.stack([clips.window(i) for i in range(6)])[:, CONTEXT : CONTEXT + HORIZON] / 255
+    square = (np.roll(future, -1, axis=0) - future) ** 2
+    np.testing.assert_allclose(result.curves.values("model", "mse"), square.mean((2, 3, 4)), rtol=1e-5)
+    np.testing.assert_allclose(result.curves.values("model", "mse_sum"), square.sum((2, 3, 4)), rtol=1e-5)
+    curve = result.reduced["curves"]["model"]
+    np.testing.assert_allclose(curve["rmse_pooled"]["horizon_mean"]["mean"], np.sqrt(square.mean()), rtol=1e-5)
+    np.testing.assert_allclose(curve["sharpness"]["mean"], 1, atol=0.02)  # noise is as sharp as other noise
+    assert 1 / 7 < square.mean() < 1 / 5  # independent uniform pixels: 1 / 6
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(clips, tmp_path, stop_after, monkeypatch):
+    """Stopped while values of a batch are being written; no bit differs, and nothing done is done again."""
+    arguments = {"num_samples": 2, "lpips": True, "batch_size": 2, "num_pictures": 1}
+    whole = run(Oracle(clips.source, noise=0.1), clips, tmp_path / "whole" / "a", **arguments)
+
+    add, done = metrics.Curves.add, []
+
+    def add_until(self, series, values):
+        done.append(series)
+        if done.count("model") > stop_after and series == "mean_frame":
+            raise Stopped
+        add(self, series, values)
+
+    monkeypatch.setattr(metrics.Curves, "add", add_until)
+    with pytest.raises(Stopped):
+        run(Oracle(clips.source, noise=0.1), clips, tmp_path / "parts" / "a", **arguments)
+    monkeypatch.setattr(metrics.Curves, "add", add)
+    begun = list((tmp_path / "parts" / "a" / "partial").glob("frames/*.f32"))
+    assert begun
+
+    model = Oracle(clips.source, noise=0.1)
+    predicted = []
+    rollout = model.rollout_chunks
+    model.rollout_chunks = lambda context, *rest, **more: (
+        predicted.append(len(context)) or rollout(context, *rest, **more)
+    )
+    ended = run(model, clips, tmp_path / "parts" / "b", **arguments)
+    assert ended.folder == tmp_path / "parts" / "a"
+    assert predicted == [2] * (3 - stop_after) + [1]  # the last one is for the picture
+    assert not (ended.folder / "partial").exists()
+    assert not (tmp_path / "parts" / "b").exists()
+    with np.load(whole.folder / "curves.npz") as one, np.load(ended.folder / "curves.npz") as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    assert whole.provenance["clips_sha256"] == ended.provenance["clips_sha256"]
+
+
+def test_another_evaluation_does_not_go_on_where_one_stopped(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "_gather", lambda *_: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        run(Oracle(clips.source), clips, tmp_path / "a")
+    monkeypatch.undo()
+    result = run(Oracle(clips.source), clips, tmp_path / "b", seed=1)
+    assert result.folder == tmp_path / "b"
+    assert (tmp_path / "a" / "partial").exists()
+    with pytest.raises(InputError, match="is of another unfinished evaluation; remove it, or choose another"):
+        run(Oracle(clips.source), clips, tmp_path / "a", seed=1)
+
+
+def test_metrics_of_another_convention_are_named_after_it(clips, tmp_path, capsys):
+    result = run(Oracle(clips.source, error=0.7), clips, tmp_path, metric_mode="openstl", num_pictures=1)
+    names = {"curves.openstl.json", "curves.openstl.npz", "curves.openstl.png"}
+    assert names < {path.name for path in tmp_path.iterdir()}
+    assert list(result.reduced["curves"]["model"]) == ["openstl.mse", "openstl.mae", "openstl.psnr", "openstl.ssim"]
+    np.testing.assert_allclose(
+        result.curves.values("model", "openstl.mse"), 0.49 * SIZE * SIZE, rtol=1e-5
+    )  # not clipped
+    row = result.provenance["published_row"]["model"]
+    assert row["rmse"] == pytest.approx(0.7 * SIZE)  # root of the mean sum, and no mean of roots
+    printed = capsys.readouterr().out
+    assert "metrics by the convention of openstl" in printed
+    assert printed.splitlines()[printed.splitlines().index("as the tables of openstl have it") + 1].split()[:3] == [
+        "mse",
+        "mae",
+        "rmse",
+    ]
+
+
+def test_an_exact_frame_has_an_infinite_psnr_only_where_the_convention_says_so(clips, tmp_path):
+    result = run(Oracle(clips.source), clips, tmp_path, metric_mode="openstl")
+    assert result.provenance["published_row"]["model"]["psnr"] == np.inf
+    assert result.provenance["exact_frames"]["model"] == 6 * HORIZON
+    content = json.loads((tmp_path / "curves.openstl.json").read_text())
+    assert content["curves"]["model"]["openstl.psnr"]["mean"] == [None] * HORIZON
+
+
+def test_fvd_is_skipped_with_a_reason_without_its_weights(clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HTSR_CACHE", str(tmp_path / "empty"))
+    result = run(Oracle(clips.source), clips, tmp_path / "out", fvd=True)
+    assert result.provenance["fvd"].startswith(
+        "skipped: I3D weights not found (python -m htsr.metrics.i3d fetches them"
+    )
+    assert "\nFVD skipped: I3D weights not found" in capsys.readouterr().out
+
+
+def test_events_at_a_threshold(clips, tmp_path):
+    """Pixels of value 0.5 and more: of noise against other noise, CSI is 1/3 by chance."""
+    model = Fake(clips.source, lambda windows, own, _: windows[(own + 1) % 6])
+    curves = run(model, clips, tmp_path, thresholds=[0.5]).reduced["curves"]
+    truth = np.stack([clips.window(i) for i in range(6)])[:, CONTEXT : CONTEXT + HORIZON] / np.float32(255) >= 0.5
+    other = np.roll(truth, -1, axis=0)
+    expected = (truth & other).sum() / (truth | other).sum()
+    assert curves["model"]["csi@0.5"]["horizon_mean"]["mean"] == pytest.approx(expected)
+    assert 0.32 < expected < 0.345
+    np.testing.assert_allclose(curves["black"]["pod@0.5"]["mean"], 0)
+    assert np.isnan(curves["black"]["far@0.5"]["mean"]).all()  # no event was forecast
+    with pytest.raises(InputError, match="threshold"):
+        run(model, clips, tmp_path / "bad", thresholds=[2.0])
+
+
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_model_that_is_one_frame_off_fails(clips, tmp_path, shift):
     curves = run(Oracle(clips.source, shift), clips, tmp_path).curves
@@ -124,7 +271,8 @@ def test_best_of_several_samples_is_one_sample_for_every_metric(clips, tmp_path)
     np.testing.assert_allclose(columns["psnr_mean5"]["mean"], psnr.mean((0, 1)), rtol=1e-6)
     assert columns["psnr"]["horizon_mean"]["mean"] < columns["psnr_best5"]["horizon_mean"]["mean"]
     assert len(np.unique(psnr[:, 0, 0])) == 5  # the samples differ, and so do clips, each with its own seed
-    assert list(result.reduced["curves"]["black"]) == ["mse", "mae", "mse_sum", "mae_sum", "psnr", "ssim"]
+    assert {"crps", "spread_skill"} <= set(columns) - set(result.reduced["curves"]["black"])
+    assert "crps_best5" not in columns
 
 
 def test_paired_differences_are_of_the_same_clips(clips, tmp_path):
@@ -133,7 +281,7 @@ def test_paired_differences_are_of_the_same_clips(clips, tmp_path):
     difference = result.reduced["differences"]["black"]["psnr"]
     np.testing.assert_allclose(difference["mean"], gain.mean(axis=0))
     low, high = metrics.bootstrap_interval(gain.mean(axis=1), seed=0)
-    assert difference["horizon_mean"] == {"mean": gain.mean(), "low": low, "high": high}
+    assert difference["horizon_mean"] == pytest.approx({"mean": gain.mean(), "low": float(low), "high": float(high)})
 
 
 def test_files_table_and_provenance(clips, tmp_path, capsys):
@@ -151,9 +299,9 @@ def test_files_table_and_provenance(clips, tmp_path, capsys):
         assert arrays["model/psnr"].shape == (1, 5, HORIZON)
         np.testing.assert_allclose(arrays["model/psnr"][0].mean(0), content["curves"]["model"]["psnr"]["mean"], 1e-6)
     lines = capsys.readouterr().out.splitlines()
-    block = lines[lines.index("psnr (higher is better)") + 1 :]
+    block = lines[lines.index("psnr: PSNR (dB) (higher is better)") + 1 :]
     assert block[0].split() == ["horizon", "model", "copy_last", "mean_frame", "black"]
-    assert [line.split()[0] for line in block[1:6]] == ["1", "2", "5", "7", "mean"]
+    assert [line.split()[0] for line in block[1:6]] == ["1", "2", "5", "7", "all"]
     assert block[1].count("+") == 3  # better than every baseline
 
 
@@ -184,7 +332,7 @@ def test_the_table_marks_what_is_better_and_what_is_worse(clips, tmp_path, capsy
     run(Oracle(clips.source, shift=1), clips, tmp_path)  # a random frame: worse than the mean frame, better than black
     table = capsys.readouterr().out
     for metric in ("psnr", "mse_sum"):
-        for line in table[table.index(f"{metric} (") :].splitlines()[2:7]:
+        for line in table[table.index(f"{metric}: ") :].splitlines()[2:7]:
             *_, mean_frame, black = re.split(r"\s{2,}", line)
             assert (mean_frame[-1], black[-1]) == ("-", "+"), line
 
@@ -200,7 +348,9 @@ def test_a_prediction_that_is_not_a_number_is_reported_as_such(clips, tmp_path, 
     content = json.loads((tmp_path / "curves.json").read_text())
     for metric in ("psnr", "lpips", "mse"):
         assert content["curves"]["model"][metric]["mean"] == [None] * HORIZON
-    assert "nan" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "n/a" in printed
+    assert "warning: 6 predictions hold values that are not numbers" in printed
 
 
 @pytest.mark.parametrize(
@@ -248,9 +398,9 @@ def test_flow_in_units(tmp_path, capsys):
     with pytest.raises(InputError, match=r"1 or 3 channels, received 32x32x2; set eval.lpips=false"):
         run(model, Clips(source, 2), tmp_path, lpips=True)
     result = run(model, Clips(source, 2), tmp_path, num_pictures=1)
-    np.testing.assert_allclose(result.provenance["rmse_pooled"]["black"]["mean"], 646)
-    np.testing.assert_allclose(result.provenance["rmse_pooled"]["model"]["mean"], 0)
-    assert "rmse_pooled, in the data's units: 0 is 0, 1 is 1292" in capsys.readouterr().out
+    np.testing.assert_allclose(result.reduced["curves"]["black"]["rmse_pooled"]["mean"], 646)
+    np.testing.assert_allclose(result.reduced["curves"]["model"]["rmse_pooled"]["mean"], 0)
+    assert "rmse_pooled: root of the pooled MSE, in the data's units" in capsys.readouterr().out
     assert json.loads((tmp_path / "curves.json").read_text())["provenance"]["units"] == [0, 1292]
 
 
@@ -298,12 +448,13 @@ def test_the_script_evaluates_a_run(trained, script):
     )
     assert status == 0
     (out,) = (trained / "eval").iterdir()
+    assert {"protocol.yml", "report.html", "latents.json", "level_1.gif"} < {path.name for path in out.iterdir()}
     provenance = json.loads((out / "curves.json").read_text())["provenance"]
     assert (provenance["context"], provenance["horizon"], provenance["num_examples"]) == (4, 5, 3)
     assert provenance["split"] == "test"
     assert provenance["checkpoint"]["step"] == 7
     assert len(provenance["checkpoint"]["files"]["state.npz"]["sha256"]) == 64
-    assert "lpips (lower is better)" in printed
+    assert "lpips: LPIPS (lower is better)" in printed
     assert "peak memory" in printed.splitlines()[-1]
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from htsr import metrics
 from htsr.errors import InputError
-from htsr.metrics import perceptual
+from htsr.metrics import frame, perceptual
 
 
 @pytest.fixture
@@ -45,6 +45,14 @@ def direct_ssim(a, b):
     return np.mean(values)
 
 
+def direct_gradient(x):
+    """One channel, one pair of neighbours after the other."""
+    x, (height, width) = x.astype(float), x.shape
+    vertical = [abs(x[i, j] - x[i - 1, j]) for i in range(1, height) for j in range(width)]
+    horizontal = [abs(x[i, j] - x[i, j - 1]) for i in range(height) for j in range(1, width)]
+    return np.mean(vertical) + np.mean(horizontal)
+
+
 def test_frame_errors_are_the_direct_sums(frames):
     prediction, truth = frames
     for b, t in np.ndindex(2, 3):
@@ -55,15 +63,22 @@ def test_frame_errors_are_the_direct_sums(frames):
         expected = {
             "mse": square / size,
             "mae": absolute / size,
+            "rmse": np.sqrt(square / size),
             "mse_sum": square,
             "mae_sum": absolute,
             "psnr": 10 * np.log10(size / square),
             "ssim": np.mean([direct_ssim(prediction[b, t, ..., c], truth[b, t, ..., c]) for c in range(3)]),
+            "gradient": np.mean([direct_gradient(prediction[b, t, ..., c]) for c in range(3)]),
+            "gradient_truth": np.mean([direct_gradient(truth[b, t, ..., c]) for c in range(3)]),
         }
         together = metrics.frame_errors(prediction, truth)
         assert list(together) == list(expected)
         for name, value in expected.items():
-            alone = getattr(metrics, name)(prediction, truth)
+            alone = (
+                frame.gradient(prediction if name == "gradient" else truth)
+                if name.startswith("gradient")
+                else getattr(frame, name)(prediction, truth)
+            )
             assert alone.shape == (2, 3)
             assert alone.dtype == np.float64
             np.testing.assert_allclose(alone[b, t], value, rtol=1e-9, err_msg=name)
@@ -84,18 +99,62 @@ def test_equal_frames_are_perfect(frames):
     np.testing.assert_allclose(errors["ssim"], 1, atol=1e-12)
 
 
-def test_nan_is_not_hidden(frames):
+@pytest.mark.parametrize(("hole", "other"), [(0, "gradient_truth"), (1, "gradient")])
+def test_nan_is_not_hidden(frames, hole, other):
+    pair = [x.copy() for x in frames]
+    pair[hole][0, 1, 0, 0, 0] = np.nan
+    for name, values in metrics.frame_errors(*pair).items():
+        assert np.isnan(values[0, 1]) == (name != other), name
+        assert np.isfinite(np.delete(values.ravel(), 1)).all(), name
+
+
+def test_nan_hides_no_value_out_of_range(frames):
     prediction, truth = (x.copy() for x in frames)
-    prediction[0, 1, 0, 0, 0] = np.nan
-    for name, values in metrics.frame_errors(prediction, truth).items():
-        assert np.isnan(values[0, 1]), name
-        assert np.isfinite(values[1]).all(), name
+    truth[0, 0, 0] = np.nan
+    truth[1, 2, 3, 4, 0] = 1.5
+    with pytest.raises(InputError, match=r"truth must lie in \[0, 1\], received \[.*, 1.5\]"):
+        metrics.frame_errors(prediction, truth)
 
 
-@pytest.mark.parametrize("name", ["mse", "mae", "mse_sum", "mae_sum", "psnr", "ssim", "frame_errors"])
+def test_frame_errors_of_a_frame_depend_on_that_frame_alone(frames, monkeypatch):
+    together = metrics.frame_errors(*frames)
+    monkeypatch.setattr(frame, "_BLOCK_VALUES", 2 * 20 * 24 * 3)  # two frames, then one
+    for name, values in metrics.frame_errors(*frames).items():
+        np.testing.assert_array_equal(values, together[name], err_msg=name)
+
+
+def test_gradient_tells_blurred_frames_from_sharp_ones():
+    stripes = np.zeros((1, 1, 16, 16, 1))
+    stripes[:, :, :, ::2] = 1
+    assert frame.gradient(stripes) == 1
+    assert frame.gradient(np.moveaxis(stripes, 2, 3)) == 1
+    blurred = (stripes + np.roll(stripes, 2, axis=2) + np.roll(stripes, 1, axis=3)) / 3
+    np.testing.assert_allclose(frame.gradient(blurred) / frame.gradient(stripes), 1 / 3)
+    assert frame.gradient(np.full_like(stripes, 0.7)) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8, 1), (1, 1, 8, 1, 1), (1, 8, 8, 1), (1, 0, 8, 8, 1)])
+def test_gradient_refuses_frames_without_neighbours(shape):
+    with pytest.raises(InputError, match=r"at least 2x2 pixels, received shape"):
+        frame.gradient(np.zeros(shape))
+
+
+def test_gradient_refuses_other_values(frames):
+    with pytest.raises(InputError, match=r"frames must lie in \[0, 1\]"):
+        frame.gradient(frames[1] - 0.5)
+    with pytest.raises(InputError, match=r"frames must be floats in \[0, 1\], received int64"):
+        frame.gradient(np.ones((1, 1, 2, 2, 1), np.int64))
+
+
+def test_ratio_is_nan_where_it_is_not_defined():
+    np.testing.assert_array_equal(frame.ratio([1, 0, 2, np.nan], [2, 0, 0, 1]), [0.5, np.nan, np.nan, np.nan])
+    assert frame.ratio(3, 2) == 1.5
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "rmse", "mse_sum", "mae_sum", "psnr", "ssim", "frame_errors"])
 def test_frame_errors_refuse_other_input(frames, name):
     prediction, truth = frames
-    function = getattr(metrics, name)
+    function = getattr(frame, name)
     with pytest.raises(InputError, match=r"one shape .* received \(2, 2, 20, 24, 3\)"):
         function(prediction[:, :2], truth)
     with pytest.raises(InputError, match=r"one shape .* received \(3, 20, 24, 3\)"):

@@ -25,7 +25,8 @@ class WindowSource(Protocol):
 
     Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead. A source whose
     values are quantities says which ones 0 and 1 stand for in ``units``, and evaluation reports errors in them too.
-    One whose clips are not what its name says (synthetic ones) says so in ``note``, which every result repeats.
+    One whose clips are not what its name says (synthetic ones) says so in ``note``, which every result repeats; one
+    that has no validation split says that in ``no_validation``.
     Where the files decide on arguments that were left open, ``resolved`` has them.
     """
 
@@ -110,10 +111,13 @@ class Clips:
 
         return tf.data.Dataset.range(start, stop).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
-    def examples(self, num_examples: int | None = None) -> Iterator[np.ndarray]:
+    def examples(
+        self, num_examples: int | None = None, start: int = 0, batch_size: int | None = None
+    ) -> Iterator[np.ndarray]:
         """The first ``num_examples`` clips (default: all) in file order, float32 in [0, 1], by batches.
 
-        Only the last batch may be smaller than ``batch_size``.
+        Only the last batch may be smaller than ``batch_size`` (default: that of these clips). Those before ``start``
+        are left out.
         """
         count = self.num_clips if num_examples is None else num_examples
         require_int("num_examples", count, least=1)
@@ -121,8 +125,8 @@ class Clips:
             raise InputError(
                 f"num_examples is {count}, but there are only {self.num_clips} clips of {self.shape[0]} frames"
             )
-        starts = range(0, count, self.batch_size)
-        return (self._examples(first, min(first + self.batch_size, count)) for first in starts)
+        size = self.batch_size if batch_size is None else batch_size
+        return (self._examples(first, min(first + size, count)) for first in range(start, count, size))
 
     def _examples(self, first: int, last: int) -> np.ndarray:
         return _as_floats(np.stack([self.window(index) for index in range(first, last)]))

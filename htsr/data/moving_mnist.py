@@ -107,6 +107,8 @@ def _toronto(datadir: Path, split: str, seq_len: int) -> WindowSource:
 class TorontoClips:
     """The first ``seq_len`` frames of each sequence of ``mnist_test_seq.npy``, read from the file when asked for."""
 
+    no_validation = "none: mnist_test_seq.npy is a test set and has no validation split"
+
     def __init__(self, path: Path, seq_len: int):
         try:
             self._videos = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects

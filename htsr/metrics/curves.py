@@ -5,27 +5,37 @@ A stochastic model gives several futures of a clip, and there is one stated rule
 * ``psnr``: one future per clip (the first sample), averaged over clips;
 * ``psnr_mean10``: the mean over all 10 samples, then over clips;
 * ``psnr_best10``: for every clip the sample whose PSNR, averaged over all lead times, is best. **That one sample
-  supplies every metric**, so the ``best`` columns describe one set of videos. They grow with the number of samples:
-  compare only equal numbers.
+  supplies every metric**, so the ``best`` columns describe one set of videos. With ``select="per_metric"``, the habit
+  of the literature, every metric picks its own sample. Best columns grow with the number of samples: compare only
+  equal numbers.
 
 Intervals are percentile bootstrap intervals over clips (Efron 1979): clips are drawn with replacement, whole.
 """
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from htsr.errors import InputError
+from htsr.metrics.catalogue import Column, columns
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+Select = Literal["psnr", "per_metric"]
+_BLOCK = 64  # lead times that are resampled at once
+_LAYOUT = "layout.json"
 
 
 class Curves:
     """Values of several series (a model, baselines) on the same clips.
+
+    Args:
+        folder: where values are kept while they are gathered, a file a series and metric, so that memory does not grow
+            with the number of clips and a later process goes on where one stopped; None keeps them in memory.
 
     Example:
         >>> curves = Curves()
@@ -34,17 +44,47 @@ class Curves:
         array([21., 17.])
     """
 
-    def __init__(self) -> None:
-        self._batches: dict[str, dict[str, list[np.ndarray]]] = {}
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._values: dict[str, dict[str, _Values]] = {}
+        if self._folder is not None and (self._folder / _LAYOUT).exists():
+            layout = json.loads((self._folder / _LAYOUT).read_text(encoding="utf-8"))
+            for series, metrics in layout.items():
+                self._values[series] = {
+                    metric: _Values(self._path(series, metric), *shape) for metric, shape in metrics.items()
+                }
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Curves":
+        """Read the values that ``save`` wrote to a ``.npz`` file into memory."""
+        series: dict[str, dict[str, np.ndarray]] = {}
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                owner, _, metric = name.rpartition("/")
+                series.setdefault(owner, {})[metric] = arrays[name]
+        curves = cls()
+        for owner, values in series.items():
+            curves.add(owner, values)
+        return curves
 
     @property
     def series(self) -> list[str]:
         """The names of the series, in the order they were first added."""
-        return list(self._batches)
+        return list(self._values)
 
     def metrics(self, series: str) -> list[str]:
         """The names of the metrics of a series."""
         return list(self._of(series))
+
+    def num_clips(self) -> int:
+        """Clips of which all series have all values."""
+        return min((column.num_clips for metrics in self._values.values() for column in metrics.values()), default=0)
+
+    def truncate(self, num_clips: int) -> None:
+        """Forget all clips but the first ``num_clips``: those a process that was killed may not have finished."""
+        for metrics in self._values.values():
+            for column in metrics.values():
+                column.truncate(num_clips)
 
     def add(self, series: str, values: Mapping[str, np.ndarray]) -> None:
         """Append a batch of clips to a series.
@@ -54,100 +94,194 @@ class Curves:
             values: for every metric an array ``(sample, clip, lead time)``; kept as float32.
 
         Raises:
-            InputError: the shapes differ from one another, or from earlier batches in more than the number of clips.
+            InputError: the numbers of clips or lead times differ between metrics, or metrics, samples and lead times
+                from earlier batches.
         """
         arrays = {metric: np.asarray(array, np.float32) for metric, array in values.items()}
-        batches = self._batches.setdefault(series, {metric: [] for metric in arrays})
-        earlier = [before.shape for arrays_before in batches.values() for before in arrays_before[:1]]
-        shapes = [array.shape for array in arrays.values()]
-        regular = all(len(shape) == 3 for shape in shapes) and len(set(shapes)) == 1
-        if (
-            not regular
-            or list(arrays) != list(batches)
-            or {shape[::2] for shape in shapes + earlier} != {shapes[0][::2]}
-        ):
+        known = self._values.get(series)
+        shapes = {metric: array.shape[::2] for metric, array in arrays.items()}
+        regular = all(array.ndim == 3 for array in arrays.values()) and len({a.shape[1:] for a in arrays.values()}) == 1
+        if not regular or (known is not None and shapes != {metric: column.shape for metric, column in known.items()}):
             received = ", ".join(f"{metric} {array.shape}" for metric, array in arrays.items())
             raise InputError(
-                f"series {series!r}: every batch needs {', '.join(batches)}, all of one shape (sample, clip, lead "
-                f"time) with the samples and lead times of the first batch, received {received}"
+                f"series {series!r}: every batch needs {', '.join(known or arrays)}, each (sample, clip, lead time) "
+                f"with the samples and lead times of the first batch, received {received}"
             )
+        if known is None:
+            known = {metric: _Values(self._path(series, metric), *shape) for metric, shape in shapes.items()}
+            self._values[series] = known
+            self._save_layout()
         for metric, array in arrays.items():
-            batches[metric].append(array)
+            known[metric].append(array.swapaxes(0, 1))
 
     def array(self, series: str, metric: str) -> np.ndarray:
         """All values, float32 ``(sample, clip, lead time)``."""
-        batches = self._of(series)
-        if metric not in batches:
-            raise InputError(f"series {series!r} has no metric {metric!r}; it has {', '.join(batches)}")
-        return np.concatenate(batches[metric], axis=1)
+        values = self._of(series)
+        if metric not in values:
+            raise InputError(f"series {series!r} has no metric {metric!r}; it has {', '.join(values)}")
+        return values[metric].array().swapaxes(0, 1)
 
-    def values(self, series: str, metric: str, rule: str = "single") -> np.ndarray:
+    def values(self, series: str, metric: str, rule: str = "single", select: Select = "psnr") -> np.ndarray:
         """One float64 value per ``(clip, lead time)``; the rule is ``single``, ``mean`` or ``best``."""
-        samples = self.array(series, metric).astype(np.float64)
-        if rule == "single":
-            return samples[0]
-        if rule == "mean":
-            return samples.mean(axis=0)
-        if rule == "best":
-            return samples[self.best_sample(series), np.arange(samples.shape[1])]
-        raise InputError(f"rule must be 'single', 'mean' or 'best', received {rule!r}")
+        return self._reader(series, metric, rule, select)(slice(None))
 
-    def best_sample(self, series: str) -> np.ndarray:
-        """For every clip the sample with the best PSNR averaged over the lead times, int ``(clip,)``."""
-        scores = self.array(series, "psnr").astype(np.float64).mean(axis=2)
+    def best_sample(self, series: str, metric: str | None = None) -> np.ndarray:
+        """For every clip the sample that is best by a metric (default: PSNR) averaged over lead times, ``(clip,)``."""
+        if metric is None:
+            metric = next((name for name in self._of(series) if name.rpartition(".")[2] == "psnr"), "psnr")
+        scores = self.array(series, metric).mean(axis=2, dtype=np.float64)
+        if columns([metric])[metric].better == "lower":
+            scores = -scores
         return np.argmax(np.where(np.isnan(scores), -np.inf, scores), axis=0)
 
-    def reduce(self, reference: str, seed: int = 0) -> dict[str, Any]:
+    def columns(self, series: str, select: Select = "psnr", units: float = 1.0) -> dict[str, "Reduced"]:
+        """The columns of a series by name: a metric (``psnr``) or, with several samples, also its ``psnr_mean<K>`` and
+        ``psnr_best<K>``."""
+        samples = max(len(self.array(series, metric)) for metric in self._of(series))
+        found = {}
+        for name, column in columns(self._of(series), samples, units).items():
+            several = len(self.array(series, column.components[0])) > 1
+            for rule in ("single", "mean", "best") if several else ("single",):
+                shown = name if rule == "single" else f"{name}_{rule}{samples}"
+                readers = tuple(self._reader(series, metric, rule, select) for metric in column.components)
+                found[shown] = Reduced(name, column, readers, self.array(series, column.components[0]).shape[1:])
+        return found
+
+    def reduce(
+        self, reference: str, seed: int = 0, select: Select = "psnr", units: float = 1.0
+    ) -> dict[str, dict[str, Any]]:
         """Curves of every series, and of the paired differences ``reference`` minus every other series.
 
+        Args:
+            reference: a series.
+            seed: of the bootstrap.
+            select: how ``best`` picks a sample, by ``psnr`` or ``per_metric``.
+            units: what the range 0 … 1 stands for.
+
         Returns:
-            ``{"curves": {series: {column: curve}}, "differences": {series: {column: curve}}}``; a column is a metric
-            (``psnr``) or, with several samples, also its ``psnr_mean<K>`` and ``psnr_best<K>``; a curve is
+            ``{"metrics": {metric: {"label", "better", "form"}}, "curves": {series: {column: curve}}, "differences":
+            {series: {column: curve}}}``; a column is a metric or, with K samples, also ``<metric>_mean<K>`` and
+            ``<metric>_best<K>``; a curve is
             ``{"mean": (T,), "low": (T,), "high": (T,), "horizon_mean": {"mean", "low", "high"}}``: the mean over clips
-            with its 95 % interval per lead time, and the same for the average over all lead times.
+            with its 95 % interval per lead time, and the same over all lead times, of ratios and roots that of the
+            pooled components. Where a ratio is undefined at some lead times (no events), ``undefined`` counts them,
+            and ``over_leads`` is the mean over the others.
         """
-        columns = {series: self._columns(series) for series in self.series}
+        if select not in get_args(Select):
+            raise InputError(f"select must be one of {', '.join(get_args(Select))}, received {select!r}")
+        found = {series: self.columns(series, select, units) for series in self.series}
+        weights = _resampling(self.num_clips(), seed)
         curves = {
-            series: {column: _curve(values, seed) for column, (_, values) in columns[series].items()}
+            series: {name: _curve([column], weights) for name, column in found[series].items()}
             for series in self.series
         }
-        differences = {
-            other: {
-                column: _curve(values - self.values(other, metric), seed)
-                for column, (metric, values) in columns[reference].items()
-            }
-            for other in self.series
-            if other != reference
+        differences = {}
+        for other in (series for series in self.series if series != reference):
+            pairs = {}
+            for name, column in found[reference].items():
+                partner = found[other].get(name) or found[other].get(column.name)
+                if partner is not None:
+                    pairs[name] = _curve([column, partner], weights)
+            if pairs:
+                differences[other] = pairs
+        metrics = {
+            reduced.name: {"label": reduced.column.label, "better": reduced.column.better, "form": reduced.column.form}
+            for series in self.series
+            for reduced in found[series].values()
         }
-        return {"curves": curves, "differences": differences}
+        return {"metrics": metrics, "curves": curves, "differences": differences}
 
-    def save(self, folder: str | Path, reduced: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Write ``curves.npz`` (every value, ``<series>/<metric>``: ``(sample, clip, lead time)``) and ``curves.json``.
+    def save(
+        self, folder: str | Path, reduced: Mapping[str, Any], provenance: Mapping[str, Any], name="curves"
+    ) -> None:
+        """Write ``<name>.npz`` (every value, ``<series>/<metric>``: ``(sample, clip, lead time)``) and ``<name>.json``.
 
         The JSON file holds ``provenance`` and what ``reduce`` returned; values that are not finite are ``null``.
         """
         arrays = {
             f"{series}/{metric}": self.array(series, metric) for series in self.series for metric in self._of(series)
         }
-        np.savez_compressed(Path(folder) / "curves.npz", **arrays)
-        content = _plain({"provenance": provenance, **reduced})
-        (Path(folder) / "curves.json").write_text(
-            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        np.savez_compressed(Path(folder) / f"{name}.npz", **arrays)
+        save_json(Path(folder) / f"{name}.json", {"provenance": provenance, **reduced})
 
-    def _columns(self, series: str) -> dict[str, tuple[str, np.ndarray]]:
-        columns = {}
-        for metric in self._of(series):
-            samples = len(self.array(series, metric))
-            for rule in ("single", "mean", "best") if samples > 1 else ("single",):
-                name = metric if rule == "single" else f"{metric}_{rule}{samples}"
-                columns[name] = (metric, self.values(series, metric, rule))
-        return columns
+    def _reader(self, series: str, metric: str, rule: str, select: Select) -> Callable[[slice], np.ndarray]:
+        """A function from a slice of lead times to one float64 value per ``(clip, lead time)``."""
+        array = self.array(series, metric)
+        if rule not in ("single", "mean", "best"):
+            raise InputError(f"rule must be 'single', 'mean' or 'best', received {rule!r}")
+        if rule == "single":
+            return lambda leads: array[0, :, leads].astype(np.float64)
+        if rule == "mean":
+            return lambda leads: array[:, :, leads].mean(axis=0, dtype=np.float64)
+        own = select == "per_metric" and metric in columns([metric]) and columns([metric])[metric].better
+        chosen = self.best_sample(series, metric if own else None)
+        return lambda leads: array[chosen, np.arange(array.shape[1]), leads].astype(np.float64)
 
-    def _of(self, series: str) -> dict[str, list[np.ndarray]]:
-        if series not in self._batches:
-            raise InputError(f"no series is called {series!r}; there are {', '.join(self._batches) or 'none yet'}")
-        return self._batches[series]
+    def _of(self, series: str) -> "dict[str, _Values]":
+        if series not in self._values:
+            raise InputError(f"no series is called {series!r}; there are {', '.join(self._values) or 'none yet'}")
+        return self._values[series]
+
+    def _path(self, series: str, metric: str) -> Path | None:
+        return self._folder and self._folder / f"{series}.{metric}.f32"
+
+    def _save_layout(self) -> None:
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        layout = {
+            series: {metric: column.shape for metric, column in metrics.items()}
+            for series, metrics in self._values.items()
+        }
+        save_json(self._folder / _LAYOUT, layout)
+
+
+class Reduced(NamedTuple):
+    """A column of one series: what it is, how to read its components at a slice of lead times, clips and lead times."""
+
+    name: str
+    column: Column
+    readers: tuple[Callable[[slice], np.ndarray], ...]
+    shape: tuple[int, ...]
+
+    def combine(self, means: list[np.ndarray]) -> np.ndarray:
+        """The column of the means of its components."""
+        return means[0] if self.column.combine is None else self.column.combine(*means)
+
+
+class _Values:
+    """The values of one metric, clip by clip, in memory or in a file that is only appended to."""
+
+    def __init__(self, path: Path | None, samples: int, leads: int):
+        self._path, self.shape = path, (samples, leads)
+        self._pieces: list[np.ndarray] = []
+
+    @property
+    def num_clips(self) -> int:
+        if self._path is None:
+            return sum(map(len, self._pieces))
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return size // (4 * self.shape[0] * self.shape[1])
+
+    def append(self, values: np.ndarray) -> None:
+        """Add ``(clip, sample, lead time)``."""
+        if self._path is None:
+            self._pieces.append(values)
+        else:
+            with open(self._path, "ab") as file:
+                file.write(np.ascontiguousarray(values, "<f4").tobytes())
+
+    def truncate(self, num_clips: int) -> None:
+        if self._path is None:
+            self._pieces = [self.array()[:num_clips]]
+        elif self._path.exists():
+            with open(self._path, "r+b") as file:
+                file.truncate(4 * num_clips * self.shape[0] * self.shape[1])
+
+    def array(self) -> np.ndarray:
+        if self._path is None:
+            return np.concatenate(self._pieces)
+        return np.memmap(self._path, "<f4", "r", shape=(self.num_clips, *self.shape))
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -161,35 +295,89 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
         Lower and upper ends, float64 ``(...)``; NaN for a single clip, about which nothing can be said.
     """
     values = np.asarray(values, np.float64)
-    clips = len(values)
-    if clips < 2:
-        nothing = np.full(values.shape[1:], np.nan)
-        return nothing, nothing
-    counts = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=RESAMPLES)
-    means = counts / clips @ values.reshape(clips, -1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    weights = _resampling(len(values), seed)
+    low, high = _interval(None if weights is None else weights @ values.reshape(len(values), -1), values[0].size)
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
-def _curve(values: np.ndarray, seed: int) -> dict[str, Any]:
-    low, high = bootstrap_interval(values, seed)
-    over_horizon = values.mean(axis=1)
-    horizon_low, horizon_high = bootstrap_interval(over_horizon, seed)
-    return {
-        "mean": values.mean(axis=0),
-        "low": low,
-        "high": high,
-        "horizon_mean": {"mean": over_horizon.mean(), "low": horizon_low, "high": horizon_high},
-    }
+def save_json(path: Path, content: Any) -> None:
+    """Write JSON that every reader takes: values that are not finite are null."""
+    path.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON can say: lists for arrays, null for values that are not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _resampling(num_clips: int, seed: int) -> np.ndarray | None:
+    """Bootstrap weights ``(resample, clip)``, rows summing to 1; None for a single clip."""
+    if num_clips < 2:
+        return None
+    equal = np.full(num_clips, 1 / num_clips)
+    return np.random.default_rng(seed).multinomial(num_clips, equal, size=RESAMPLES) / num_clips
+
+
+def _curve(columns: list[Reduced], weights: np.ndarray | None) -> dict[str, Any]:
+    """The curve of a column, or of the difference of two, over the same resampled clips."""
+    clips, leads = columns[0].shape
+    totals = [[np.zeros(clips) for _ in column.readers] for column in columns]
+    blocks = []
+    for begin in range(0, leads, _BLOCK):
+        part = slice(begin, min(begin + _BLOCK, leads))
+        values = [[read(part) for read in column.readers] for column in columns]
+        blocks.append(_reduced(columns, values, weights))
+        for column, total in zip(values, totals, strict=True):
+            for i, component in enumerate(column):
+                total[i] += component.sum(axis=1)
+    mean, low, high = (np.concatenate(ends) for ends in zip(*blocks, strict=True))
+    over_horizon = [[total[:, None] / leads for total in column] for column in totals]
+    whole = (end[0] for end in _reduced(columns, over_horizon, weights))
+    curve = {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "horizon_mean": dict(zip(("mean", "low", "high"), whole, strict=True)),
+    }
+    if any(column.column.combine for column in columns) and np.isnan(mean).any() and not np.isnan(mean).all():
+        curve["undefined"], curve["over_leads"] = int(np.isnan(mean).sum()), float(np.nanmean(mean))
+    return curve
+
+
+def _reduced(
+    columns: list[Reduced], values: list[list[np.ndarray]], weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and interval ``(lead time,)`` of components ``(clip, lead time)``, combined; the difference of two columns.
+
+    An infinite value (an exact frame, in conventions that allow it) leaves the mean infinite and no interval.
+    """
+
+    def combined(average: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        first, *rest = (
+            column.combine([average(component) for component in components])
+            for column, components in zip(columns, values, strict=True)
+        )
+        return first - rest[0] if rest else first
+
+    with np.errstate(invalid="ignore"):
+        mean = combined(lambda component: component.mean(axis=0))
+        resampled = None if weights is None else combined(lambda component: weights @ component)
+    return mean, *_interval(resampled, mean.size)
+
+
+def _interval(resampled: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The middle 95 % of ``(resample, value)``; resamples in which a ratio is undefined are left out."""
+    if resampled is None:
+        nothing = np.full(size, np.nan)
+        return nothing, nothing
+    tail = (1 - CONFIDENCE) / 2
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
+    return low, high

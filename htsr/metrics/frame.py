@@ -1,10 +1,10 @@
 """Errors of frames, computed in float64 with NumPy: pure functions, ``(batch, time)`` out.
 
-All take a prediction and the truth, floats ``(batch, time, height, width, channel)`` in [0, 1] (data range 1), and
-raise ``InputError`` for anything else. NaN in, NaN out.
+Frames are floats ``(batch, time, height, width, channel)`` in [0, 1] (data range 1), truth and prediction of one shape;
+``InputError`` for anything else. NaN anywhere in a frame, of the prediction or of the truth, makes its values NaN.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from htsr.errors import InputError
 
 MAX_PSNR = 100.0
 SSIM_WINDOW = 11
+_BLOCK_VALUES = 2**15  # values of the frames computed at once (8 grey frames of 64x64), which stay in a CPU's cache
 
 
 def mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -21,12 +22,12 @@ def mse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
         >>> float(mse(np.zeros((1, 1, 4, 4, 1)), np.full((1, 1, 4, 4, 1), 0.5))[0, 0])
         0.25
     """
-    return _per_clip(_mean_square, prediction, truth)
+    return _per_frame(_mean_square, *checked_pair(prediction, truth))
 
 
 def mae(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean absolute error per pixel and channel."""
-    return _per_clip(_mean_absolute, prediction, truth)
+    return _per_frame(_mean_absolute, *checked_pair(prediction, truth))
 
 
 def mse_sum(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -37,6 +38,11 @@ def mse_sum(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def mae_sum(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Absolute error summed over the pixels and channels of a frame."""
     return mae(prediction, truth) * _values_per_frame(truth)
+
+
+def rmse(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Root of the mean squared error of each frame; its mean over frames is at most the root of their mean MSE."""
+    return np.sqrt(mse(prediction, truth))
 
 
 def psnr(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -55,53 +61,111 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     References:
         Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004, section III.B.
     """
-    height, width = np.shape(truth)[2:4] if np.ndim(truth) == 5 else (SSIM_WINDOW, SSIM_WINDOW)
-    if min(height, width) < SSIM_WINDOW:
+    prediction, truth = checked_pair(prediction, truth)
+    bands = _gaussian_bands(truth.shape)
+    return _per_frame(lambda a, b: _similarity(a, b, *bands), prediction, truth)
+
+
+def gradient(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of vertical neighbours plus that of horizontal ones, over pixels and channels.
+
+    Blur lowers it. The mean gradient of predictions over that of the truth, both averaged over clips first, is their
+    sharpness: 1 says as sharp as the truth.
+
+    Args:
+        frames: floats ``(batch, time, height, width, channel)`` in [0, 1], at least 2x2 pixels.
+
+    Example:
+        >>> float(gradient(np.eye(2).reshape(1, 1, 2, 2, 1))[0, 0])
+        2.0
+
+    References:
+        Mathieu et al., Deep multi-scale video prediction beyond mean square error, 2015 (arXiv 1511.05440): the image
+        gradients of eq. 6.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 5 or frames.size == 0 or min(frames.shape[2:4]) < 2:
         raise InputError(
-            f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, received {height}x{width}; "
-            "use larger frames"
+            "gradient needs frames (batch, time, height, width, channel) of at least 2x2 pixels, received shape "
+            f"{frames.shape}"
         )
-    rows, columns = _gaussian_band(height), _gaussian_band(width).T.copy()
-    return _per_clip(lambda a, b: _similarity(a, b, rows, columns), prediction, truth)
+    check_range("frames", frames)
+    return _per_frame(_gradient, frames)
 
 
 def frame_errors(prediction: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """``mse, mae, mse_sum, mae_sum, psnr, ssim`` by name, without computing a difference twice."""
-    square, absolute = mse(prediction, truth), mae(prediction, truth)
+    """Every error of this module by name, in one pass over the frames.
+
+    ``mse, mae, rmse, mse_sum, mae_sum, psnr, ssim``, and as ``gradient`` and ``gradient_truth`` the gradients of the
+    prediction and of the truth.
+    """
+    prediction, truth = checked_pair(prediction, truth)
+    bands = _gaussian_bands(truth.shape)
+    square, absolute, similarity, gradient_prediction, gradient_truth = _per_frame(
+        lambda a, b: np.stack(
+            [_mean_square(a, b), _mean_absolute(a, b), _similarity(a, b, *bands), _gradient(a), _gradient(b)]
+        ),
+        prediction,
+        truth,
+    )
     return {
         "mse": square,
         "mae": absolute,
+        "rmse": np.sqrt(square),
         "mse_sum": square * _values_per_frame(truth),
         "mae_sum": absolute * _values_per_frame(truth),
         "psnr": _decibels(square),
-        "ssim": ssim(prediction, truth),
+        "ssim": similarity,
+        "gradient": gradient_prediction,
+        "gradient_truth": gradient_truth,
     }
 
 
-def _per_clip(function, prediction, truth) -> np.ndarray:
-    """Apply a function of float64 ``(time, height, width, channel)`` clip by clip: temporaries stay small."""
-    return np.stack([function(a, b) for a, b in _checked(prediction, truth)])
-
-
-def _checked(prediction, truth) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def checked_pair(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of the precision they have, or ``InputError``."""
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     if prediction.shape != truth.shape or truth.ndim != 5 or truth.size == 0:
         raise InputError(
             "prediction and truth must have one shape (batch, time, height, width, channel) without empty axes, "
             f"received {prediction.shape} and {truth.shape}"
         )
-    for name, frames in (("prediction", prediction), ("truth", truth)):
-        if frames.dtype.kind != "f":
-            raise InputError(f"{name} must be floats in [0, 1], received {frames.dtype}; divide bytes by 255")
-        low, high = frames.min(), frames.max()
-        if low < 0 or high > 1:
-            raise InputError(f"{name} must lie in [0, 1], received [{low:.4g}, {high:.4g}]; clip it first")
-    for a, b in zip(prediction, truth, strict=True):
-        yield a.astype(np.float64), b.astype(np.float64)
+    check_range("prediction", prediction)
+    check_range("truth", truth)
+    return prediction, truth
 
 
-def _values_per_frame(truth) -> int:
-    return int(np.prod(np.shape(truth)[2:]))
+def check_range(name: str, frames: np.ndarray) -> None:
+    """Refuse frames that are not floats in [0, 1] or NaN."""
+    if frames.dtype.kind != "f":
+        raise InputError(f"{name} must be floats in [0, 1], received {frames.dtype}; divide bytes by 255")
+    low, high = np.fmin.reduce(frames, axis=None), np.fmax.reduce(frames, axis=None)  # NaN hides no other value
+    if low < 0 or high > 1:
+        raise InputError(f"{name} must lie in [0, 1], received [{low:.4g}, {high:.4g}]; clip it first")
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """A score that is a ratio, NaN where it is not defined because the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), denominator)
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)[()]
+
+
+def _per_frame(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """Apply a function of float64 ``(time, height, width, channel)`` that returns ``(..., time)``, to blocks of clips.
+
+    Returns:
+        ``(..., batch, time)``.
+    """
+    batch, time = arrays[0].shape[:2]
+    length = max(1, _BLOCK_VALUES // _values_per_frame(arrays[0]))
+    clips = []
+    for i in range(batch):
+        blocks = ([x[i, t : t + length].astype(np.float64) for x in arrays] for t in range(0, time, length))
+        clips.append(np.concatenate([function(*block) for block in blocks], axis=-1))
+    return np.stack(clips, axis=-2)
+
+
+def _values_per_frame(frames) -> int:
+    return int(np.prod(np.shape(frames)[2:]))
 
 
 def _mean_square(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -112,8 +176,23 @@ def _mean_absolute(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b).mean(axis=(1, 2, 3))
 
 
+def _gradient(x: np.ndarray) -> np.ndarray:
+    return _mean_absolute(x[:, 1:], x[:, :-1]) + _mean_absolute(x[:, :, 1:], x[:, :, :-1])
+
+
 def _decibels(square: np.ndarray) -> np.ndarray:
     return -10 * np.log10(np.maximum(square, 10 ** (-MAX_PSNR / 10)))
+
+
+def _gaussian_bands(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What to multiply frames of arrays ``(batch, time, height, width, channel)`` with from the left and the right."""
+    height, width = shape[2:4]
+    if min(height, width) < SSIM_WINDOW:
+        raise InputError(
+            f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, received {height}x{width}; "
+            "use larger frames"
+        )
+    return _gaussian_band(height), _gaussian_band(width).T.copy()
 
 
 def _gaussian_band(size: int) -> np.ndarray:

@@ -65,9 +65,12 @@ class LPIPS:
         self._network = _build_network(_read_weights(Path(weights)))
         self._graph = tf.function(self._embed, reduce_retracing=True, jit_compile=False)
 
-    def features(self, frames: np.ndarray) -> np.ndarray:
-        """Map frames ``(..., height, width, channel)`` in [0, 1] to vectors, float32 ``(..., units)``."""
-        frames = _checked(frames)
+    def features(self, frames: np.ndarray, check_range: bool = True) -> np.ndarray:
+        """Map frames ``(..., height, width, channel)`` in [0, 1] to vectors, float32 ``(..., units)``.
+
+        ``check_range=False`` lets other values pass, which some projects score (``htsr.metrics.modes``).
+        """
+        frames = _checked(frames, check_range)
         flat = frames.reshape(-1, *frames.shape[-3:])
         block = max(1, _BLOCK_PIXELS // (flat.shape[1] * flat.shape[2]))
         pieces = [self._graph(tf.constant(flat[i : i + block])).numpy() for i in range(0, len(flat), block)]
@@ -132,7 +135,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name].astype(np.float32) for name in arrays.files}
 
 
-def _checked(frames) -> np.ndarray:
+def _checked(frames, check_range: bool) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.ndim < 3 or frames.shape[-1] not in (1, 3) or frames.size == 0:
         raise InputError(
@@ -146,6 +149,6 @@ def _checked(frames) -> np.ndarray:
     if frames.dtype.kind != "f":
         raise InputError(f"lpips needs floats in [0, 1], received {frames.dtype}; divide bytes by 255")
     low, high = frames.min(), frames.max()
-    if low < 0 or high > 1:
+    if check_range and (low < 0 or high > 1):
         raise InputError(f"lpips needs frames in [0, 1], received [{low:.4g}, {high:.4g}]; clip them first")
     return frames.astype(np.float32)

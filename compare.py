@@ -1,0 +1,83 @@
+"""Compare trained models on the same clips.
+
+    python compare.py HTSR=logs/mmnist_laptop CW-VAE=logs/cwvae/mmnist_laptop --horizon 100 --out comparison
+
+The first run is the one that the others are compared with. All are evaluated under one protocol: ``--protocol``, or the
+first run's data and eval sections with the flags below; results that are there already are used again. Prints tables
+with intervals and p-values and writes them, curves, GIFs and a report to ``--out``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from htsr.checkpoints import find_run
+from htsr.config import read_config
+from htsr.errors import InputError, one_line_errors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]LOGDIR", help="run folders, each with a name for the tables")
+    parser.add_argument("--out", required=True, help="folder for the comparison")
+    parser.add_argument("--protocol", help="evaluate as this file says: the protocol.yml of other results")
+    parser.add_argument("--horizon", type=int, help="predicted frames (default: the first run's eval.horizon)")
+    parser.add_argument("--open-loop-ctx", type=int, help="context frames (default: the first run's eval.context)")
+    parser.add_argument("--num-examples", type=int, help="clips, as eval.num_examples")
+    parser.add_argument("--datadir", help="folder with data files, as data.datadir")
+    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
+    args = parser.parse_args()
+    with one_line_errors():
+        compare_runs(args)
+        return 0
+
+
+def compare_runs(args: argparse.Namespace) -> None:
+    """Evaluate what is not evaluated yet, and compare."""
+    runs = _named(args.runs)
+    flags = {"context": args.open_loop_ctx, "horizon": args.horizon, "num_examples": args.num_examples}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    data = {} if args.datadir is None else {"datadir": args.datadir}
+    if args.protocol and flags:
+        raise InputError(f"a protocol fixes {', '.join(flags)}; leave out the flags, or edit a copy of {args.protocol}")
+    config = read_config(next(iter(runs.values())) / "config.yml")
+
+    from htsr import environment
+
+    environment.import_tensorflow_quietly()
+    from htsr.checkpoints import load_model
+    from htsr.comparison import compare
+    from htsr.protocol import evaluate_run, find_results, load_test_clips, make_protocol, read_protocol, save_protocol
+
+    if args.protocol:
+        protocol = read_protocol(args.protocol, data)
+    else:
+        protocol = make_protocol({**config["data"], **data}, {**config["eval"], **flags})
+    results = {}
+    for name, run in runs.items():
+        results[name] = find_results(run, protocol, args.checkpoint)
+        if results[name] is None:
+            print(f"\n{name}: evaluating {run}", flush=True)
+            results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint).folder
+        protocol = read_protocol(results[name] / "protocol.yml", data)  # from now on with the digest of the clips
+    models = {name: load_model(run, args.checkpoint) for name, run in runs.items()}
+    compare(results, models, load_test_clips(protocol), args.out, protocol.eval["seed"])
+    save_protocol(protocol, Path(args.out) / "protocol.yml")
+    print(f"\nreport: {Path(args.out) / 'report.html'}")
+
+
+def _named(arguments: list[str]) -> dict[str, Path]:
+    """Run folders by name; one without a name is called by its path below what all have in common."""
+    pairs = [argument.rpartition("=")[::2] for argument in arguments]
+    runs = [find_run(folder) for _, folder in pairs]
+    names = [name or "/".join(run.parts[-2:]) for (name, _), run in zip(pairs, runs, strict=True)]
+    if len(set(names)) < len(names):
+        raise InputError(f"two runs are called {max(names, key=names.count)}; name them: NAME=LOGDIR")
+    taken = {"copy_last", "mean_frame", "black", "truth"} & set(names)
+    if taken or any("/" in name for name, _ in pairs):
+        raise InputError("a run cannot be called copy_last, mean_frame, black or truth, nor have a / in its name")
+    return dict(zip(names, runs, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

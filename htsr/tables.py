@@ -1,0 +1,115 @@
+"""What is shown of reduced curves.
+
+As text: a block a metric, a row a lead time, a column a series, each value with its 95 % interval. And the bands of the
+horizon curves.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+LEADS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+ENDS = ("mean", "low", "high")
+PLOTTED = ("psnr", "ssim", "lpips", "mse", "mae", "sharpness", "digits_identity", "digits_place", "digits_count")
+
+Block = list[list[str]]
+
+
+def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str) -> str:
+    """All metrics of an evaluation, or of several models.
+
+    Args:
+        reduced: of ``Curves.reduce``.
+        report: its provenance.
+        reference: the series that differences are relative to.
+    """
+    lines = [
+        f"{title(report)}; mean over clips [95 % bootstrap interval]",
+        f"+ {reference} is better than this series, - it is worse: the paired 95 % interval excludes zero",
+    ]
+    for metric, about in reduced["metrics"].items():
+        what = f"{about['better']} is better" if about["better"] else "neither is better"
+        lines += ["", f"{metric}: {about['label']} ({what})", *aligned(block(reduced, report, metric, reference))]
+    for psnr in (metric for metric in reduced["metrics"] if metric.rpartition(".")[2] == "psnr"):
+        pairs = {f"minus {name}": (of[psnr], None) for name, of in reduced["differences"].items() if psnr in of}
+        rows = _rows(pairs, reduced["metrics"][psnr], report["horizon"])
+        lines += ["", f"{psnr}, {reference} minus the others on the same clips", *aligned(rows)]
+    lines += [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
+    return "\n".join(lines)
+
+
+def block(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str, reference: str) -> Block:
+    """One metric: a head and a row a lead time; the reference also by the mean and the best of its samples."""
+    curves, differences, samples = reduced["curves"], reduced["differences"], report["num_samples"]
+    columns = {}
+    for rule in ("", f"_mean{samples}", f"_best{samples}"):
+        if f"{metric}{rule}" in curves[reference]:
+            columns[f"{reference}{rule}"] = (curves[reference][f"{metric}{rule}"], None)
+    for series in curves:
+        if series != reference and metric in curves[series]:
+            columns[series] = (curves[series][metric], differences.get(series, {}).get(metric))
+    return _rows(columns, reduced["metrics"][metric], report["horizon"])
+
+
+def aligned(rows: Block) -> list[str]:
+    """Lines of text with columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown(rows: Block) -> str:
+    """A table in Markdown."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+def title(report: Mapping[str, Any]) -> str:
+    """What the numbers are of: clips, context, futures."""
+    samples = "1 sample" if report["num_samples"] == 1 else f"{report['num_samples']} samples"
+    futures = "rollouts of means" if report["noise"] == "mean" else f"{samples} a clip"
+    kind = f" ({report['note']})" if "note" in report else ""
+    mode = "" if report["metric_mode"] == "htsr-1" else f", metrics by the convention of {report['metric_mode']}"
+    return f"{report['num_examples']} clips{kind}, {report['context']} context frames, {futures}{mode}"
+
+
+def bands(
+    reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str
+) -> dict[str, dict[str, tuple[Any, Any, Any]]]:
+    """Of the plotted metrics, in words, mean, low and high of every series."""
+    found = {}
+    for metric, about in reduced["metrics"].items():
+        series = {name: columns[metric] for name, columns in reduced["curves"].items() if metric in columns}
+        best = reduced["curves"][reference].get(f"{metric}_best{report['num_samples']}")
+        if best:
+            series[f"{reference}, best of {report['num_samples']}"] = best
+        if metric.rpartition(".")[2] in PLOTTED and len(series) > 1:
+            label = f"{about['label']}, {about['better']} is better" if about["better"] else about["label"]
+            found[label] = {name: tuple(curve[end] for end in ENDS) for name, curve in series.items()}
+    return found
+
+
+def leads(horizon: int) -> list[int]:
+    """The lead times that tables show."""
+    return sorted({lead for lead in LEADS if lead <= horizon} | {horizon})
+
+
+def _rows(columns: Mapping[str, Any], about: Mapping[str, Any], horizon: int) -> Block:
+    """A column is a curve and the paired difference that marks it, or None."""
+    rows = [["horizon", *columns]]
+    for lead in leads(horizon):
+        at = [[curve and {end: curve[end][lead - 1] for end in ENDS} for curve in pair] for pair in columns.values()]
+        rows.append([str(lead), *(_cell(about, *pair) for pair in at)])
+    over = [[curve and curve["horizon_mean"] for curve in pair] for pair in columns.values()]
+    return [*rows, ["all", *(_cell(about, *pair) for pair in over)]]
+
+
+def _cell(about: Mapping[str, Any], value: Mapping[str, float], difference: Mapping[str, float] | None) -> str:
+    mean, low, high = (value[end] for end in ENDS)
+    if math.isnan(mean):
+        return "n/a"
+    text = f"{mean:{about['form']}}"
+    if math.isfinite(low) and math.isfinite(high):
+        text += f" [{low:{about['form']}}, {high:{about['form']}}]"
+    if difference and about["better"] and (difference["low"] > 0 or difference["high"] < 0):
+        text += " +" if (difference["low"] > 0) == (about["better"] == "higher") else " -"
+    return text
