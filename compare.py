@@ -35,6 +35,8 @@ def main() -> int:
 def compare_runs(args: argparse.Namespace) -> None:
     """Evaluate what is not evaluated yet, and compare."""
     runs = _named(args.runs)
+    if len(runs) < 2:
+        raise InputError(f"a comparison needs at least two runs, received {len(runs)}; name another run folder")
     flags = {"context": args.open_loop_ctx, "horizon": args.horizon, "num_examples": args.num_examples}
     flags = {name: value for name, value in flags.items() if value is not None}
     data = {} if args.datadir is None else {"datadir": args.datadir}

@@ -45,10 +45,8 @@ def compare(
         What ``Curves.reduce`` returned for all models and the baselines; ``["p_values"][metric][name]`` beside it.
 
     Raises:
-        InputError: the evaluations are not of the same clips, or there is only one.
+        InputError: the evaluations are not of the same clips.
     """
-    if len(results) < 2:
-        raise InputError(f"a comparison needs at least two runs, received {', '.join(results) or 'none'}")
     evaluations = {name: _read(folder) for name, folder in results.items()}
     reference = next(iter(evaluations))
     _check_same(evaluations)

@@ -24,6 +24,7 @@ from htsr.report import write_report
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "num_pictures")  # arguments of `evaluate` that change no number
+_NOT_IN_PROTOCOL = (*SET_BY_PROGRAM, *OF_THE_MACHINE)
 _OF_THE_CLIPS = ("seq_len", "batch_size")  # of the data section: they follow from the evaluation
 
 
@@ -54,7 +55,7 @@ def make_protocol(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Proto
         InputError: for an unknown key or a wrong type in them.
     """
     settings = {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
-    settings = check_section("eval", settings, evaluate, reserved=(*SET_BY_PROGRAM, *OF_THE_MACHINE))
+    settings = check_section("eval", settings, evaluate, reserved=_NOT_IN_PROTOCOL)
     require_choice("dataset", data.get("name"), DATASETS)
     values = {key: value for key, value in data.items() if key not in ("name", *_OF_THE_CLIPS)}
     reserved = ("split", *_OF_THE_CLIPS)
@@ -73,6 +74,7 @@ def read_protocol(path: str | Path, data: Mapping[str, Any] | None = None) -> Pr
     """
     content = read_config(path, [], SECTIONS)
     about = check_section("protocol", content["protocol"], Protocol, reserved=("data", "eval"))
+    check_section("eval", content["eval"], evaluate, reserved=_NOT_IN_PROTOCOL)
     return make_protocol({**content["data"], **(data or {})}, content["eval"])._replace(**about)
 
 

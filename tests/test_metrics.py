@@ -1,7 +1,5 @@
 """Metrics against independent oracles, published values and hand-computed numbers."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -226,74 +224,3 @@ def test_lpips_refuses_missing_and_damaged_weights(tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(InputError, match="damaged: expected SHA-256"):
         metrics.LPIPS(damaged)
-
-
-def two_samples():
-    """Sample 0 has the best PSNR on clip 0 by its mean (not everywhere), sample 1 on clip 1; SSIM says the opposite."""
-    psnr = np.array([[[20, 30], [10, 10]], [[24, 20], [11, 10]]])
-    ssim = np.array([[[0.1, 0.2], [0.9, 0.8]], [[0.5, 0.6], [0.3, 0.4]]])
-    return {"psnr": psnr, "ssim": ssim}
-
-
-def test_one_sample_supplies_every_metric_of_best():
-    curves = metrics.Curves()
-    curves.add("model", two_samples())
-    np.testing.assert_array_equal(curves.best_sample("model"), [0, 1])
-    np.testing.assert_allclose(curves.values("model", "psnr", "best"), [[20, 30], [11, 10]])
-    np.testing.assert_allclose(curves.values("model", "ssim", "best"), [[0.1, 0.2], [0.3, 0.4]])
-    np.testing.assert_allclose(curves.values("model", "ssim", "mean"), [[0.3, 0.4], [0.6, 0.6]])
-    np.testing.assert_allclose(curves.values("model", "ssim"), [[0.1, 0.2], [0.9, 0.8]])
-    with pytest.raises(InputError, match="'single', 'mean' or 'best', received 'max'"):
-        curves.values("model", "ssim", "max")
-
-
-def test_reduced_curves_columns_and_differences():
-    curves = metrics.Curves()
-    samples = two_samples()
-    for clip in range(2):  # a batch of one clip, then another
-        curves.add("model", {name: array[:, clip : clip + 1] for name, array in samples.items()})
-        curves.add("still", {name: array[:1, clip : clip + 1] - 0.5 for name, array in samples.items()})
-    reduced = curves.reduce("model")
-    assert list(reduced["curves"]["model"]) == ["psnr", "psnr_mean2", "psnr_best2", "ssim", "ssim_mean2", "ssim_best2"]
-    assert list(reduced["curves"]["still"]) == ["psnr", "ssim"]
-    assert list(reduced["differences"]) == ["still"]
-    np.testing.assert_allclose(reduced["curves"]["model"]["psnr"]["mean"], [15, 20])
-    assert reduced["curves"]["model"]["psnr"]["horizon_mean"]["mean"] == 17.5
-    np.testing.assert_allclose(reduced["differences"]["still"]["psnr_best2"]["mean"], [15.5 - 14.5, 20 - 19.5])
-    for end in ("mean", "low", "high"):  # the same difference on every clip: an interval of no width
-        np.testing.assert_allclose(reduced["differences"]["still"]["psnr"][end], [0.5, 0.5])
-
-
-def test_curves_refuse_batches_that_do_not_fit():
-    curves = metrics.Curves()
-    curves.add("model", {"psnr": np.ones((1, 2, 5))})
-    curves.add("model", {"psnr": np.ones((1, 1, 5))})
-    for wrong in ({"psnr": np.ones((1, 2, 4))}, {"psnr": np.ones((2, 2, 5))}, {"ssim": np.ones((1, 2, 5))}):
-        with pytest.raises(InputError, match="every batch needs psnr, all of one shape"):
-            curves.add("model", wrong)
-    with pytest.raises(InputError, match="no series is called 'baseline'; there are model"):
-        curves.values("baseline", "psnr")
-    with pytest.raises(InputError, match="no metric 'lpips'; it has psnr"):
-        curves.values("model", "lpips")
-
-
-def test_bootstrap_interval_covers_the_mean_95_times_in_100():
-    rng = np.random.default_rng(4)
-    values = rng.normal(3.0, 2.0, (60, 2000))  # 60 clips, 2000 repetitions
-    low, high = metrics.bootstrap_interval(values, seed=5)
-    covered = ((low < 3.0) & (high > 3.0)).mean()
-    assert 0.92 < covered < 0.96  # percentile intervals are a little narrow at 60 clips
-    np.testing.assert_allclose((high - low).mean(), 2 * 1.96 * 2.0 / np.sqrt(60), rtol=0.03)
-    np.testing.assert_array_equal(metrics.bootstrap_interval(values, seed=5)[0], low)
-    assert np.isnan(metrics.bootstrap_interval(values[:1])).all()
-
-
-def test_saved_curves_hold_every_value_and_where_they_come_from(tmp_path):
-    curves = metrics.Curves()
-    curves.add("model", {"psnr": np.array([[[20.0, np.nan]]])})
-    curves.save(tmp_path, curves.reduce("model"), {"seed": 3, "wall_seconds": np.float32(0.5)})
-    with np.load(tmp_path / "curves.npz") as arrays:
-        assert arrays["model/psnr"].shape == (1, 1, 2)
-    content = json.loads((tmp_path / "curves.json").read_text())
-    assert content["provenance"] == {"seed": 3, "wall_seconds": 0.5}
-    assert content["curves"]["model"]["psnr"]["mean"] == [20.0, None]

@@ -30,7 +30,10 @@ class Level(NamedTuple):
 
 
 class RolloutState(NamedTuple):
-    """What ``advance`` needs: the levels' states after the last frame, its index, and how noise is drawn."""
+    """What ``advance`` needs: the levels' states after the last frame, its index, and how noise is drawn.
+
+    ``seeds`` are ``(rows,)``, or ``(levels, rows)`` for noise that can be redrawn level by level.
+    """
 
     levels: tuple[State, ...]
     frame: tf.Tensor
@@ -295,7 +298,7 @@ class HTSR(VideoModel):
             ticks = tf.range(begin, -(-(state.frame + length) // period))
             if outputs is None:
                 top_down = tf.zeros(
-                    [tf.shape(ticks)[0], tf.shape(state.seeds)[0], self.stoch + self.cells[level].deter]
+                    [tf.shape(ticks)[0], tf.shape(state.seeds)[-1], self.stoch + self.cells[level].deter]
                 )
             else:
                 # outputs[0] belongs to the tick before the first new one.
@@ -335,7 +338,7 @@ class HTSR(VideoModel):
 
     def _noise(self, level, ticks, seeds, stochastic) -> tf.Tensor:
         """Time-major noise ``(ticks, batch, stoch)`` of a level: a function of (seed, level, tick); zeros for means."""
-        seeds = noise_lib.fold(seeds, level)
+        seeds = noise_lib.fold(seeds if seeds.shape.rank == 1 else seeds[level], level)
         drawn = noise_lib.normal(seeds, tf.zeros_like(seeds), ticks, self.stoch)
         return _swap(drawn) * tf.cast(stochastic, tf.float32)
 
