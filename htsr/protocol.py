@@ -24,6 +24,7 @@ from htsr.report import write_report
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "num_pictures")  # arguments of `evaluate` that change no number
+LATENT_CLIPS = 16  # for the diagnostics of latents
 _NOT_IN_PROTOCOL = (*SET_BY_PROGRAM, *OF_THE_MACHINE)
 _OF_THE_CLIPS = ("seq_len", "batch_size")  # of the data section: they follow from the evaluation
 
@@ -140,7 +141,8 @@ def evaluate_run(
     save_protocol(done, result.folder / "protocol.yml")
     if latents and isinstance(model, HTSR):
         shared = {name: settings[name] for name in ("context", "horizon", "seed")}
-        diagnose(model, clips, out=result.folder, **shared)
+        few = min(LATENT_CLIPS, result.provenance["num_examples"])
+        diagnose(model, clips, out=result.folder, num_examples=few, **shared)
     write_report(result.folder)
     if protocol.clips_sha256 not in (None, done.clips_sha256):
         raise InputError(

@@ -54,6 +54,7 @@ def test_a_prediction_does_not_depend_on_batch_mates(model):
     close(alone[:, 0], together[:, 2])
     first = model.rollout(x[:1], 6, num_samples=1, seed=np.array([7]))
     close(first[0, 0], together[0, 0])
+    assert model.rollout(x[:1], 6, seed=7).shape == first.shape  # one seed for all clips, after one for each
 
 
 def test_a_prediction_depends_on_the_whole_context(model):

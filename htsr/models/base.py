@@ -175,8 +175,8 @@ class VideoModel(keras.Model):
             )
         if noise not in ("sample", "mean"):
             raise InputError(f"noise must be 'sample' or 'mean', received {noise!r}")
-        seed = tf.convert_to_tensor(np.asarray(seed, np.int32))
-        state = self._start_graph(context, tf.constant(num_samples), seed, tf.constant(noise == "sample"))
+        seeds = _clip_seeds(tf.convert_to_tensor(np.asarray(seed, np.int32)), context)
+        state = self._start_graph(context, tf.constant(num_samples), seeds, tf.constant(noise == "sample"))
         for begin in range(0, horizon, chunk):
             state, frames = self._advance_graph(state, tf.constant(min(chunk, horizon - begin)))
             frames = frames.numpy()
@@ -205,16 +205,13 @@ class VideoModel(keras.Model):
     @tf.function(reduce_retracing=True)
     def rollout_graph(self, context, horizon, num_samples, seed):
         """``rollout`` of samples as one graph with tensors for all arguments, for export."""
-        state = self._tiled_start(context, num_samples, seed, tf.constant(True))
+        state = self._tiled_start(context, num_samples, _clip_seeds(seed, context), tf.constant(True))
         _, frames = self.advance(state, horizon)
         shape = tf.concat([[num_samples, tf.shape(context)[0], horizon], self.frame_shape], 0)
         return tf.reshape(frames, shape)
 
-    def _tiled_start(self, context, num_samples, seed, stochastic):
-        batch = tf.shape(context)[0]
-        if seed.shape.rank == 0:
-            seed = noise_lib.fold(seed, tf.range(batch))
-        rows = tf.reshape(noise_lib.fold(seed[None, :], tf.range(num_samples)[:, None]), [-1])
+    def _tiled_start(self, context, num_samples, seeds, stochastic):
+        rows = tf.reshape(noise_lib.fold(seeds[None, :], tf.range(num_samples)[:, None]), [-1])
         return self.start(context, num_samples, rows, stochastic)
 
     def _checked_context(self, context) -> tf.Tensor:
@@ -228,3 +225,8 @@ class VideoModel(keras.Model):
         if not context.dtype.is_floating:
             raise InputError(f"context must be floats in [0, 1], received {context.dtype.name}; divide bytes by 255")
         return tf.cast(context, tf.float32)
+
+
+def _clip_seeds(seed: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
+    """One seed a clip: those given, or made of a single one."""
+    return noise_lib.fold(seed, tf.range(tf.shape(context)[0])) if seed.shape.rank == 0 else seed

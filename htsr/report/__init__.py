@@ -1,7 +1,7 @@
 """The report of an evaluation, or of several compared: one HTML file with the numbers, curves and pictures.
 
 The file loads nothing: style, script, numbers and pictures are inside it, and its content security policy forbids the
-rest. Tables and pictures are plain HTML and need no script; the curves are drawn by ``report_assets/report.js``.
+rest. Tables and pictures are plain HTML and need no script; the curves are drawn by ``assets/report.js``.
 Pictures are stored as base64, a third larger than their files: six GIFs of a megabyte make a report of 8 MB.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from htsr import report_sections as sections
 from htsr.errors import InputError
-from htsr.report_content import Picture, parse
+from htsr.report import sections
+from htsr.report.content import Picture, parse
 
 NAME = "report.html"
 
-_ASSETS = Path(__file__).parent / "report_assets"
+_ASSETS = Path(__file__).parent / "assets"
 
 
 def write_report(folder: str | Path, title: str | None = None) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from htsr.errors import InputError
-from htsr.report_content import HEADLINES, STYLES, Content, Metric, Picture, Value, bare_name, finite
+from htsr.report.content import HEADLINES, STYLES, Content, Metric, Picture, Value, bare_name, finite
 from htsr.tables import leads
 
 MIME = {".gif": "image/gif", ".png": "image/png"}
