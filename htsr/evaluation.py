@@ -23,6 +23,7 @@ from htsr.errors import InputError
 from htsr.gathered import Gathered
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
 from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
+from htsr.metrics.digits import MAX_DIGITS
 from htsr.metrics.frame import MAX_PSNR
 from htsr.metrics.fvd import describe, missing_weights
 from htsr.models.base import VideoModel
@@ -96,7 +97,7 @@ def evaluate(
         lpips: also compute LPIPS, which needs frames of at least 31x31 pixels.
         fvd: also compute FVD of the first ``fvd_frames`` predicted frames, where the network's weights are there.
         thresholds: event scores (CSI, POD, FAR, bias, HSS) of pixels at or above them, in the data's units.
-        digits: also read the digits, of clips that know theirs.
+        digits: also read the digits, of clips that know theirs, at most five.
         num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
             the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
         provenance: whatever else ``curves.json`` should say: split, checkpoint, config.
@@ -117,7 +118,7 @@ def evaluate(
         mode,
         clips.shape[1:],
         lpips=lpips,
-        digits=digits and hasattr(clips.source, "labels"),
+        digits=digits and hasattr(clips.source, "labels") and len(clips.source.labels(0)) <= MAX_DIGITS,
         thresholds=thresholds,
         units=units,
         fvd_frames=None if no_fvd else min(fvd_frames, horizon),

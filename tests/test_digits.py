@@ -143,7 +143,7 @@ def test_the_digits_of_other_clips_are_wrong(reader, load):
     """Every clip's prediction is that of its neighbour: right by chance only."""
     frames, labels, corners = load(1)
     count, identity, place = means(reader.read(np.roll(frames, 1, axis=0), labels, corners))
-    assert count > 0.99
+    assert count > 0.95
     assert identity < 0.25
     assert place < 0.25
 

@@ -12,8 +12,10 @@ A stochastic model gives several futures of a clip, and there is one stated rule
 Intervals are percentile bootstrap intervals over clips (Efron 1979): clips are drawn with replacement, whole.
 """
 
+import functools
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -198,24 +200,29 @@ class Curves:
 
         The JSON file holds ``provenance`` and what ``reduce`` returned; values that are not finite are ``null``.
         """
-        arrays = {
-            f"{series}/{metric}": self.array(series, metric) for series in self.series for metric in self._of(series)
-        }
-        np.savez_compressed(Path(folder) / f"{name}.npz", **arrays)
+        with zipfile.ZipFile(Path(folder) / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            for series in self.series:
+                for metric in self._of(series):
+                    with archive.open(f"{series}/{metric}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, self.array(series, metric), allow_pickle=False)
         save_json(Path(folder) / f"{name}.json", {"provenance": provenance, **reduced})
 
     def _reader(self, series: str, metric: str, rule: str, select: Select) -> Callable[[slice], np.ndarray]:
-        """A function from a slice of lead times to one float64 value per ``(clip, lead time)``."""
-        array = self.array(series, metric)
+        """A function from a slice of lead times to one float64 value per ``(clip, lead time)``.
+
+        It opens the values anew at every call: what stays mapped counts as memory of the process.
+        """
+        read = functools.partial(self.array, series, metric)
+        read()  # refuses names that are not there
         if rule not in ("single", "mean", "best"):
             raise InputError(f"rule must be 'single', 'mean' or 'best', received {rule!r}")
         if rule == "single":
-            return lambda leads: array[0, :, leads].astype(np.float64)
+            return lambda leads: read()[0, :, leads].astype(np.float64)
         if rule == "mean":
-            return lambda leads: array[:, :, leads].mean(axis=0, dtype=np.float64)
+            return lambda leads: read()[:, :, leads].mean(axis=0, dtype=np.float64)
         own = select == "per_metric" and metric in columns([metric]) and columns([metric])[metric].better
         chosen = self.best_sample(series, metric if own else None)
-        return lambda leads: array[chosen, np.arange(array.shape[1]), leads].astype(np.float64)
+        return lambda leads: read()[chosen, np.arange(len(chosen)), leads].astype(np.float64)
 
     def _of(self, series: str) -> "dict[str, _Values]":
         if series not in self._values:
