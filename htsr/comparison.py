@@ -169,7 +169,7 @@ def _illustrate(
             truth, samples = predict_clip(model, clips, picture["clip"], evaluations[name])
             rows |= {clips.label("truth"): truth, name: samples[0]}
         context = next(iter(evaluations.values()))["context"]
-        drawn.append({**picture, **save_pictures(out, picture["clip"], rows, context)})
+        drawn.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, context)})
     return drawn
 
 

@@ -27,7 +27,7 @@ from htsr import plots
 from htsr.cells.rssm import State
 from htsr.data.clips import Clips, require_int
 from htsr.errors import InputError
-from htsr.evaluation import CHUNK, GIF_FRAMES, clip_seeds
+from htsr.evaluation import CHUNK, check_fit, clip_seeds, save_pictures, to_bytes
 from htsr.losses import gaussian_kl
 from htsr.metrics import bootstrap_interval, psnr
 from htsr.metrics.curves import save_json
@@ -120,7 +120,7 @@ def diagnose(
                 spread, pictured = _redrawn(probe.redraws(state, horizon, seeds, levels))
                 spreads[name].append(spread)
                 if first == 0 and name != _ALL:
-                    _save_pictures(out / f"level_{level}", clips.label("truth"), clip[0], pictured)
+                    _illustrate(out, f"level_{level}", clips.label("truth"), clip[0], pictured)
             first += len(clip)
             progress.update(len(clip))
     report = _report(model, sums, scores, spreads, context, num_examples, seed)
@@ -236,17 +236,7 @@ def _check(model, clips: Clips, context: int, horizon: int, batch_size: int, see
     for name, value in (("context", context), ("horizon", horizon), ("batch_size", batch_size)):
         require_int(name, value, least=1)
     require_int("seed", seed, least=0)
-    frames, *shape = clips.shape
-    if frames < context + horizon:
-        raise InputError(
-            f"the clips have {frames} frames, but context {context} and horizon {horizon} need {context + horizon}; "
-            "use longer clips or a shorter horizon"
-        )
-    if tuple(shape) != tuple(model.frame_shape):
-        raise InputError(
-            f"the model reads frames of {tuple(model.frame_shape)}, but the clips have {tuple(shape)}; use the data it "
-            "was trained for"
-        )
+    check_fit(model, clips, context, horizon)
 
 
 def _psnr(pieces: Iterable[np.ndarray], future: np.ndarray) -> np.ndarray:
@@ -265,12 +255,8 @@ def _redrawn(pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for piece in pieces:
         frames = np.clip(piece, 0, 1)
         spreads.append(frames.std(axis=0, ddof=1, dtype=np.float64).mean(axis=(2, 3, 4)))
-        pictured.append(_to_bytes(frames[:, 0]))
+        pictured.append(to_bytes(frames[:, 0]))
     return np.concatenate(spreads, axis=1), np.concatenate(pictured, axis=1)
-
-
-def _to_bytes(frames: np.ndarray) -> np.ndarray:
-    return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
 
 
 def _report(model: HTSR, sums, scores, spreads, context: int, num_examples: int, seed: int) -> dict[str, Any]:
@@ -388,14 +374,12 @@ def _title(report: dict[str, Any]) -> str:
     return f"{report['num_examples']} clips{kind}, {frames}, seed {report['seed']}"
 
 
-def _save_pictures(path: Path, label: str, truth: np.ndarray, futures: np.ndarray) -> None:
+def _illustrate(out: Path, name: str, label: str, truth: np.ndarray, futures: np.ndarray) -> None:
     """A strip and a GIF of the truth, floats, above futures, bytes ``(redraw, horizon, height, width, channel)``."""
-    truth = _to_bytes(truth)
+    truth = to_bytes(truth)
     context = len(truth) - futures.shape[1]
-    rows = {f"redraw {i}": np.concatenate([truth[:context], future]) for i, future in enumerate(futures, 1)}
-    rows = {label: truth, **rows}
-    plots.save_strip(path.with_suffix(".png"), rows, context)
-    plots.save_gif(path.with_suffix(".gif"), {name: row[: context + GIF_FRAMES] for name, row in rows.items()}, context)
+    redraws = {f"redraw {i}": np.concatenate([truth[:context], future]) for i, future in enumerate(futures, 1)}
+    save_pictures(out, name, {label: truth, **redraws}, context)
 
 
 def _save_plot(path: Path, report: dict[str, Any]) -> None:

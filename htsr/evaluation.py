@@ -188,6 +188,11 @@ def _check(model, clips, noise, context, horizon, num_samples, batch_size, seed,
         )
     if num_samples > 1 and not model.stochastic:
         raise InputError(f"this model has one future for a context, but eval.num_samples is {num_samples}; set it to 1")
+    check_fit(model, clips, context, horizon)
+
+
+def check_fit(model: VideoModel, clips: Clips, context: int, horizon: int) -> None:
+    """Refuse clips that are too short, or of other frames than the model's."""
     frames, *shape = clips.shape
     if frames < context + horizon:
         raise InputError(
@@ -336,7 +341,7 @@ def _illustrate(
         names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
         difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
         rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
-        pictures.append({**picture, **save_pictures(out, picture["clip"], rows, settings["context"])})
+        pictures.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, settings["context"])})
     return pictures
 
 
@@ -371,18 +376,19 @@ def predict_clip(
         noise="sample" if settings["noise"] == "sample" else "mean",
         chunk=CHUNK,
     )
-    predicted = np.concatenate([_to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
-    truth = _to_bytes(clip[: context + horizon])
+    predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
+    truth = to_bytes(clip[: context + horizon])
     return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
 
 
-def save_pictures(out: Path, index: int, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
-    """Write strip and GIF of a clip: their file names."""
-    names = {"strip": f"clip_{index}.png", "gif": f"clip_{index}.gif"}
+def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
+    """Write strip and GIF of rows of frames, uint8, led by the context: their file names."""
+    names = {"strip": f"{name}.png", "gif": f"{name}.gif"}
     plots.save_strip(out / names["strip"], rows, context)
-    plots.save_gif(out / names["gif"], {name: row[: context + GIF_FRAMES] for name, row in rows.items()}, context)
+    plots.save_gif(out / names["gif"], {label: row[: context + GIF_FRAMES] for label, row in rows.items()}, context)
     return names
 
 
-def _to_bytes(frames: np.ndarray) -> np.ndarray:
+def to_bytes(frames: np.ndarray) -> np.ndarray:
+    """Frames in [0, 1] as uint8, for pictures; what is not a number is black."""
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)

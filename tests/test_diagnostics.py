@@ -269,5 +269,5 @@ def test_refused_models(tmp_path):
     recurrent = build_model("recurrent", frame_shape=(64, 64, 1), patch_size=8, filters=[4], context=2)
     with pytest.raises(InputError, match=r"needs a model with levels of latents .* received Recurrent"):
         run(recurrent, tmp_path)
-    with pytest.raises(InputError, match=r"reads frames of \(64, 64, 3\), but the clips have \(64, 64, 1\)"):
+    with pytest.raises(InputError, match=r"predicts frames of \(64, 64, 3\), but the clips have \(64, 64, 1\)"):
         run(tiny(frame_shape=(64, 64, 3)), tmp_path)
