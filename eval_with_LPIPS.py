@@ -78,7 +78,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         protocol = read_protocol(args.protocol, _given(config, args, flags))
     else:
         protocol = make_protocol(config["data"], settings)
-    result = evaluate_run(
+    evaluate_run(
         run,
         protocol,
         checkpoint=args.checkpoint,
@@ -86,8 +86,6 @@ def run_evaluation(args: argparse.Namespace) -> None:
         num_pictures=settings["num_pictures"],
         latents=not args.no_latents,
     )
-    print(f"\nresults in {result.folder}; peak memory {result.provenance['peak_memory_mib']} MiB")
-    print(f"report: {result.folder / 'report.html'}")
 
 
 def _flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

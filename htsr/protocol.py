@@ -143,7 +143,8 @@ def evaluate_run(
         shared = {name: settings[name] for name in ("context", "horizon", "seed")}
         few = min(LATENT_CLIPS, result.provenance["num_examples"])
         diagnose(model, clips, out=result.folder, num_examples=few, **shared)
-    write_report(result.folder)
+    report = write_report(result.folder)
+    print(f"\nresults in {result.folder}; peak memory {result.provenance['peak_memory_mib']} MiB\nreport: {report}")
     if protocol.clips_sha256 not in (None, done.clips_sha256):
         raise InputError(
             f"the clips were not those of the protocol (SHA-256 {done.clips_sha256}, expected "

@@ -456,6 +456,7 @@ def test_the_script_evaluates_a_run(trained, script):
     assert len(provenance["checkpoint"]["files"]["state.npz"]["sha256"]) == 64
     assert "lpips: LPIPS (lower is better)" in printed
     assert "peak memory" in printed.splitlines()[-2]
+    assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
 
 
 @pytest.mark.parametrize(

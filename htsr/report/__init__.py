@@ -21,13 +21,11 @@ from htsr.errors import InputError
 from htsr.report import sections
 from htsr.report.content import Picture, parse
 
-NAME = "report.html"
-
 _ASSETS = Path(__file__).parent / "assets"
 
 
 def write_report(folder: str | Path, title: str | None = None) -> Path:
-    """Write ``report.html`` into the folder of an evaluation or comparison and return its path.
+    """Write ``report.html`` (``report.<mode>.html``) into the folder of an evaluation or comparison: its path.
 
     Reads ``curves.json`` (``curves.<mode>.json``) and, where they are there, the strips and GIFs that it names, or else
     all ``clip_<n>``, and ``latents.json`` with its pictures.
@@ -53,8 +51,8 @@ def write_report(folder: str | Path, title: str | None = None) -> Path:
         _latent_pictures(folder) if latents else [],
         title=title or _title(folder.resolve(), content.get("provenance") or {}),
     )
-    path = folder / NAME
-    temporary = path.with_name(f".{NAME}.tmp-{os.getpid()}")
+    path = folder / found[0].with_suffix(".html").name.replace("curves", "report", 1)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(page)
