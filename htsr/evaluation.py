@@ -22,6 +22,7 @@ from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.gathered import Gathered
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
+from htsr.metrics.catalogue import DEFINITIONS, columns
 from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
 from htsr.metrics.digits import MAX_DIGITS
 from htsr.metrics.frame import MAX_PSNR
@@ -246,11 +247,12 @@ def _report(
 ) -> dict[str, Any]:
     """How the numbers came about."""
     curves, select = gathered.curves, settings["select"]
+    names = {name.partition("@")[0] for series in curves.series for name in columns(curves.metrics(series))}
     report = {
         "metric_spec": METRIC_SPEC,
         **settings,
         "series": {name: SERIES[name] for name in curves.series},
-        "definitions": mode.definition,
+        "definitions": {**mode.definition, **{name: DEFINITIONS[name] for name in DEFINITIONS if name in names}},
         "best_rule": _BEST_RULES[select],
         "interval": f"{CONFIDENCE:.0%} percentile bootstrap over clips, {RESAMPLES} resamples",
         "clips_sha256": gathered.sha256(settings["num_examples"]),

@@ -161,6 +161,7 @@ def test_values_are_named_defined_and_of_one_shape(frames, name):
     mode = MODES[name]
     values = mode.values(*frames)
     defined = [mode.column(metric) for metric in mode.definition if metric != "lpips"]
+    defined += ["gradient", "gradient_truth"] if name == "htsr-1" else []  # components of sharpness
     assert list(values) == defined
     assert mode.column("psnr") == ("psnr" if name == "htsr-1" else f"{name}.psnr")
     assert mode.column("psnr") in values

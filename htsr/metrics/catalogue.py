@@ -55,6 +55,20 @@ _EVENTS = {
     "bias": ("frequency bias, 1 is right", None),
     "hss": ("Heidke skill score", "higher"),
 }
+DEFINITIONS = {
+    "rmse_pooled": "root of the mean of mse over clips (and lead times), in the data's units",
+    "sharpness": "mean absolute difference of neighbouring pixels, of the prediction over that of the truth, pooled",
+    "crps": "fair continuous ranked probability score of the samples, mean over pixels and channels",
+    "spread_skill": "root of (K + 1) / K times the samples' variance over the squared error of their mean, each pooled",
+    "csi": "hits over hits, misses and false alarms, counts of pixels pooled over clips; undefined without any",
+    "pod": "hits over hits and misses, pooled",
+    "far": "false alarms over hits and false alarms, pooled",
+    "bias": "hits and false alarms over hits and misses, pooled",
+    "hss": "right pixels beyond those of chance over all pixels beyond those of chance, pooled",
+    "digits_count": "share of frames in which a detector finds as many digits as there are",
+    "digits_identity": "share of digits a classifier names right: one, at the centre of the ink; several, in place",
+    "digits_place": "share of digits found within 4 pixels of their true centre",
+}
 _COMPONENTS = ("gradient", "gradient_truth", "variance", "mse_of_mean")  # recorded, but not columns by themselves
 
 

@@ -284,8 +284,6 @@ _ALL = [
             "mae_sum": "clipped, sum of the absolute error over pixels and channels",
             "psnr": "clipped, over pixels and channels, range 1; 100 dB at most",
             "ssim": "clipped, Gaussian window 11x11 of stddev 1.5, range 1, mean over channels",
-            "gradient": "clipped, mean absolute difference of neighbouring pixels, vertical plus horizontal",
-            "gradient_truth": "gradient of the truth",
             "lpips": _LPIPS,
         },
         errors=_own,
