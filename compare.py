@@ -41,7 +41,10 @@ def compare_runs(args: argparse.Namespace) -> None:
     flags = {name: value for name, value in flags.items() if value is not None}
     data = {} if args.datadir is None else {"datadir": args.datadir}
     if args.protocol and flags:
-        raise InputError(f"a protocol fixes {', '.join(flags)}; leave out the flags, or edit a copy of {args.protocol}")
+        raise InputError(
+            f"a protocol fixes {', '.join(flags)}; leave out the flags, or edit a copy of {args.protocol} and "
+            "delete its digests"
+        )
     config = read_config(next(iter(runs.values())) / "config.yml")
 
     from htsr import environment
@@ -55,6 +58,12 @@ def compare_runs(args: argparse.Namespace) -> None:
         protocol = read_protocol(args.protocol, data)
     else:
         protocol = make_protocol({**config["data"], **data}, {**config["eval"], **flags})
+    models = {name: load_model(run, args.checkpoint) for name, run in runs.items()}
+    one_future = [name for name, model in models.items() if not model.stochastic]
+    if protocol.eval["num_samples"] > 1 and one_future:
+        raise InputError(f"{one_future[0]} has one future for a context; set eval.num_samples: 1 in the protocol")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, run in runs.items():
         results[name] = find_results(run, protocol, args.checkpoint)
@@ -62,10 +71,8 @@ def compare_runs(args: argparse.Namespace) -> None:
             print(f"\n{name}: evaluating {run}", flush=True)
             results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint).folder
         protocol = read_protocol(results[name] / "protocol.yml", data)  # from now on with the digest of the clips
-    models = {name: load_model(run, args.checkpoint) for name, run in runs.items()}
-    compare(results, models, load_test_clips(protocol), args.out, protocol.eval["seed"])
-    save_protocol(protocol, Path(args.out) / "protocol.yml")
-    print(f"\nreport: {Path(args.out) / 'report.html'}")
+    compare(results, models, load_test_clips(protocol), out, protocol.eval["seed"])
+    save_protocol(protocol, out / "protocol.yml")
 
 
 def _named(arguments: list[str]) -> dict[str, Path]:

@@ -112,7 +112,10 @@ def _given(config: dict, args: argparse.Namespace, flags: dict[str, dict[str, An
     keys |= {f"{section}.{name}" for section, values in flags.items() for name in values}
     fixed = sorted(keys.difference(BESIDE_PROTOCOL)) + ["--eval-seq-len"] * (args.eval_seq_len is not None)
     if fixed:
-        raise InputError(f"a protocol fixes {', '.join(fixed)}; leave it out, or edit a copy of {args.protocol}")
+        raise InputError(
+            f"a protocol fixes {', '.join(fixed)}; leave it out, or edit a copy of {args.protocol} and delete its "
+            "digests"
+        )
     return {name: value for name, value in config["data"].items() if f"data.{name}" in keys}
 
 

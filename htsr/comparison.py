@@ -6,6 +6,7 @@ Every difference is taken clip by clip, so the difficulty of a clip cancels. Int
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,18 @@ import numpy as np
 from htsr import plots
 from htsr.data.clips import Clips
 from htsr.errors import InputError
-from htsr.evaluation import chosen_clips, predict_clip, save_pictures
+from htsr.evaluation import file_name, results_of
 from htsr.metrics import Curves
 from htsr.metrics.curves import save_json
 from htsr.models.base import VideoModel
+from htsr.pictures import chosen_clips, predict_clip, save_pictures
 from htsr.report import write_report
 from htsr.scoring import BASELINES, MODEL, SERIES, TRUTH
 from htsr.tables import aligned, bands, block, markdown, table, title
 
 SAME = ("clips_sha256", "context", "horizon", "num_examples", "num_samples", "select", "metric_mode")
 SIGN_FLIPS = 10_000
+_BLOCK = 1000  # draws at once
 HEADLINES = ("psnr", "ssim", "lpips")
 PICTURES = 4
 
@@ -74,10 +77,12 @@ def compare(
     }
     print(table(reduced, report, reference))
     print("", *_significance(reduced, reference), sep="\n")
-    save_json(out / "curves.json", {"provenance": report, **reduced})
-    (out / "comparison.md").write_text(_markdown(reduced, report, reference), encoding="utf-8")
-    plots.save_curves(out / "curves.png", bands(reduced, report, reference), "Open-loop prediction", title(report))
-    write_report(out)
+    name = file_name(about["metric_mode"])
+    save_json(out / f"{name}.json", {"provenance": report, **reduced})
+    table_name = name.replace("curves", "comparison", 1)
+    (out / f"{table_name}.md").write_text(_markdown(reduced, report, reference), encoding="utf-8")
+    plots.save_curves(out / f"{name}.png", bands(reduced, report), "Open-loop prediction", title(report))
+    print(f"\nreport: {write_report(out)}")
     return reduced
 
 
@@ -87,34 +92,39 @@ def sign_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
     Args:
         differences: one a clip, float ``(clip,)``.
         seed: of the draws.
+
+    Returns:
+        NaN where a difference is not a number.
     """
+    if not np.isfinite(differences).all():
+        return float("nan")
     rng = np.random.default_rng(seed)
     observed = abs(differences.mean())
     extreme = 0
-    for _ in range(10):  # blocks bound the memory
-        signs = rng.choice([-1.0, 1.0], size=(SIGN_FLIPS // 10, len(differences)))
+    for _ in range(0, SIGN_FLIPS, _BLOCK):
+        signs = rng.choice([-1.0, 1.0], size=(_BLOCK, len(differences)))
         extreme += int((np.abs(signs @ differences) / len(differences) >= observed * (1 - 1e-12)).sum())
     return (extreme + 1) / (SIGN_FLIPS + 1)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number (Holm 1979).
+    """p-values corrected for their number (Holm 1979); those that are NaN stay so and do not count.
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
         {'a': 0.03, 'c': 0.06, 'b': 0.06}
     """
-    corrected, most = {}, 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        most = max(most, min(1.0, (len(p_values) - rank) * p))
+    corrected = {name: p for name, p in p_values.items() if math.isnan(p)}
+    found, most = {name: p for name, p in p_values.items() if name not in corrected}, 0.0
+    for rank, (name, p) in enumerate(sorted(found.items(), key=lambda item: item[1])):
+        most = max(most, min(1.0, (len(found) - rank) * p))
         corrected[name] = most
     return corrected
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """The provenance of an evaluation."""
-    (path,) = folder.glob("curves*.json")
-    return json.loads(path.read_text(encoding="utf-8"))["provenance"]
+    return json.loads(results_of(folder, ".json").read_text(encoding="utf-8"))["provenance"]
 
 
 def _check_same(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -130,13 +140,12 @@ def _check_same(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _joined(results: Mapping[str, Path]) -> Curves:
-    """The models' values under their names, and the first one's baselines."""
+    """The models' values under their names, and the baselines, which are those of any."""
     curves = Curves()
     for name, folder in results.items():
-        (path,) = folder.glob("curves*.npz")
-        found = Curves.load(path)
+        found = Curves.load(results_of(folder, ".npz"))
         curves.add(name, {metric: found.array(MODEL, metric) for metric in found.metrics(MODEL)})
-    for series in found.series:  # the baselines are those of any
+    for series in found.series:
         if series != MODEL:
             curves.add(series, {metric: found.array(series, metric) for metric in found.metrics(series)})
     return curves
@@ -194,6 +203,8 @@ def _significance(reduced: Mapping[str, Any], reference: str) -> list[str]:
 
 
 def _p_text(p: float) -> str:
+    if math.isnan(p):
+        return "n/a"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 

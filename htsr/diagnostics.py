@@ -27,11 +27,12 @@ from htsr import plots
 from htsr.cells.rssm import State
 from htsr.data.clips import Clips, require_int
 from htsr.errors import InputError
-from htsr.evaluation import CHUNK, check_fit, clip_seeds, save_pictures, to_bytes
+from htsr.evaluation import check_fit
 from htsr.losses import gaussian_kl
 from htsr.metrics import bootstrap_interval, psnr
 from htsr.metrics.curves import save_json
 from htsr.models.htsr import HTSR, Level, RolloutState
+from htsr.pictures import CHUNK, clip_seeds, save_pictures, to_bytes
 from htsr.tables import aligned
 
 ACTIVE = 0.01  # nats a tick from which a unit, and a level, counts; and the variance of Burda et al.

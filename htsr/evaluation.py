@@ -7,20 +7,21 @@ against frame ``k`` of the truth.
 """
 
 import functools
+import hashlib
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from tqdm import tqdm
 
 from htsr import environment, plots
-from htsr.data.clips import Clips
+from htsr.data.clips import Clips, require_choice, require_int
 from htsr.errors import InputError
-from htsr.gathered import Gathered
+from htsr.gathered import Gathered, clips_sha256
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
 from htsr.metrics.catalogue import DEFINITIONS, columns
 from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
@@ -28,14 +29,11 @@ from htsr.metrics.digits import MAX_DIGITS
 from htsr.metrics.frame import MAX_PSNR
 from htsr.metrics.fvd import describe, missing_weights
 from htsr.models.base import VideoModel
+from htsr.pictures import CHUNK, clip_seeds, illustrate
 from htsr.scoring import BASELINES, MODEL, SERIES, TRUTH, Scorer
 from htsr.tables import aligned, bands, table, title
 
-SET_BY_PROGRAM = ("model", "clips", "out", "provenance", "clips_sha256")  # arguments that no config can give
-CHUNK = 50  # predicted frames scored at once
-GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
-GIF_SAMPLES = 3
-RULE = "PSNR of the first sample averaged over the horizon"
+SET_BY_PROGRAM = ("model", "clips", "out", "provenance", "expected_sha256", "conclude")  # what no config can give
 
 
 class Evaluation(NamedTuple):
@@ -72,7 +70,8 @@ def evaluate(
     digits: bool = True,
     num_pictures: int = 6,
     provenance: Mapping[str, Any] | None = None,
-    clips_sha256: str | None = None,
+    expected_sha256: str | None = None,
+    conclude: Callable[[Path, Mapping[str, Any]], None] | None = None,
 ) -> Evaluation:
     """Score a model on clips; print a table; write ``curves.json``, ``curves.npz``, ``curves.png``, strips and GIFs.
 
@@ -102,15 +101,17 @@ def evaluate(
         num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
             the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
         provenance: whatever else ``curves.json`` should say: split, checkpoint, config.
-        clips_sha256: what the digest of the clips has to be; a warning in the result says so when it is not.
+        expected_sha256: what the digest of the clips has to be; a warning in the result says so when it is not.
+        conclude: called with the folder and the report when all else is done; interrupted there, an evaluation goes on
+            there.
 
     Raises:
         InputError: an argument is out of range, or model, clips and arguments do not fit each other.
     """
     started = time.monotonic()
     mode = resolve_mode(metric_mode)
+    _check(model, clips, noise, select, context, horizon, num_samples, batch_size, seed, num_pictures)
     select = select or mode.select
-    _check(model, clips, noise, context, horizon, num_samples, batch_size, seed, num_pictures)
     total = clips.num_clips if num_examples is None else num_examples
     clips.examples(total)  # refuses a number that is not there
     units = getattr(clips.source, "units", None) or (0.0, 1.0)
@@ -141,21 +142,27 @@ def evaluate(
         "digits": digits,
         **(provenance or {}),
     }
-    with Gathered(Path(out), {**settings, "shape": clips.shape, "version": environment.describe()["htsr"]}) as gathered:
+    first = next(clips.examples(1, 0, 1))[:, : context + horizon]
+    machine = {name: value for name, value in environment.describe().items() if name != "command"}
+    identity = {"first_clip": clips_sha256(first), "weights": _weights_sha256(model), "machine": machine}
+    with Gathered(Path(out), {**settings, **identity}) as gathered:
         _gather(gathered, model, clips, scorer, settings)
-        pictures = _illustrate(model, clips, gathered.curves, settings, num_pictures, gathered.out)
+        pictures = illustrate(model, clips, gathered.curves, settings, num_pictures, gathered.out)
         report = _report(gathered, clips, mode, settings, no_fvd)
         report |= {
             "pictures": pictures,
-            "warnings": _warnings(report, gathered.curves, clips_sha256, mode.warning),
+            "warnings": _warnings(report, gathered.curves, expected_sha256, mode.warning),
             "wall_seconds": round(time.monotonic() - started, 1),
+            "resumed_at_clip": gathered.resumed_at,
             "peak_memory_mib": peak_memory_mib(),
         }
         reduced = gathered.curves.reduce(MODEL, seed, select, units[1] - units[0])
         _print(reduced, report)
         gathered.curves.save(gathered.out, reduced, report, file_name(mode.name))
         plot = gathered.out / f"{file_name(mode.name)}.png"
-        plots.save_curves(plot, bands(reduced, report, MODEL), "Open-loop prediction", title(report))
+        plots.save_curves(plot, bands(reduced, report), "Open-loop prediction", title(report))
+        if conclude:
+            conclude(gathered.out, report)
         gathered.remove()
     return Evaluation(reduced, report, gathered.out)
 
@@ -163,6 +170,18 @@ def evaluate(
 def file_name(metric_mode: str) -> str:
     """What files of results are called: ``curves``, and with another convention's metrics ``curves.openstl``."""
     return "curves" if metric_mode == METRIC_SPEC else f"curves.{metric_mode}"
+
+
+def results_of(folder: Path, suffix: str) -> Path:
+    """The one file of numbers in a folder of results, ``.json`` or ``.npz``.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = list(folder.glob(f"curves*{suffix}"))
+    if len(found) != 1:
+        raise InputError(f"{folder} should hold the results of one evaluation, found {len(found)}; evaluate again")
+    return found[0]
 
 
 def peak_memory_mib() -> int:
@@ -177,15 +196,18 @@ _BEST_RULES = {
 }
 
 
-def _check(model, clips, noise, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
+def _check(model, clips, noise, select, context, horizon, num_samples, batch_size, seed, num_pictures) -> None:
     least = {"context": 1, "horizon": 1, "num_samples": 1, "batch_size": 1, "seed": 0, "num_pictures": 0}
     given = (context, horizon, num_samples, batch_size, seed, num_pictures)
     for (name, minimum), value in zip(least.items(), given, strict=True):
-        if value < minimum:
-            raise InputError(f"eval.{name} must be at least {minimum}, received {value}")
+        require_int(f"eval.{name}", value, least=minimum)
+    require_choice("eval.noise", noise, ("sample", "mean"))
+    if select is not None:
+        require_choice("eval.select", select, get_args(Select))
     if noise == "mean" and num_samples > 1:
         raise InputError(
-            f"eval.noise=mean gives one future, but eval.num_samples is {num_samples}; set one or the other"
+            f"eval.noise=mean gives one future, but eval.num_samples is {num_samples}; set eval.noise=sample, or "
+            "eval.num_samples=1"
         )
     if num_samples > 1 and not model.stochastic:
         raise InputError(f"this model has one future for a context, but eval.num_samples is {num_samples}; set it to 1")
@@ -236,10 +258,11 @@ def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer,
         raise
 
 
-def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
-    """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
-    states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
-    return (np.array(states) >> 1).astype(np.int32)
+def _weights_sha256(model: VideoModel) -> str:
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _report(
@@ -266,7 +289,9 @@ def _report(
     if getattr(clips.source, "units", None):
         report["units"] = list(clips.source.units)
     if mode.name != METRIC_SPEC:
-        report["published_row"] = _published_rows(mode, curves, select)
+        best = settings["num_samples"] > 1 and select == "per_metric"
+        report["published_rule"] = f"best of {settings['num_samples']} by each metric" if best else "first sample"
+        report["published_row"] = _published_rows(mode, curves, "best" if best else "single", select)
     return report
 
 
@@ -291,12 +316,10 @@ def _frechet(features: Curves, num_frames: int) -> dict[str, Any] | str:
     return {"spec": describe(len(truth), num_frames), "values": values}
 
 
-def _published_rows(mode: Mode, curves: Curves, select: Select) -> dict[str, dict[str, float]]:
+def _published_rows(mode: Mode, curves: Curves, rule: str, select: Select) -> dict[str, dict[str, float]]:
     """The numbers that the convention's own tables have, of every series."""
     rows = {}
     for series in (MODEL, *BASELINES):
-        samples = len(curves.array(series, mode.column("psnr")))
-        rule = "best" if samples > 1 and select == "per_metric" else "single"
         lpips = mode.column("lpips") in curves.metrics(series)
         rows[series] = mode.row(functools.partial(curves.values, series, rule=rule, select=select), lpips)
     return rows
@@ -328,69 +351,7 @@ def _print(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         rows = report["published_row"]
         names = list(rows[MODEL])
         lines = [["", *names], *([series, *(f"{row[n]:.6g}" for n in names)] for series, row in rows.items())]
-        print(f"\nas the tables of {report['metric_mode']} have it", *aligned(lines), sep="\n")
+        rule = report["published_rule"]
+        print(f"\nas the tables of {report['metric_mode']} have it ({rule})", *aligned(lines), sep="\n")
     for warning in report["warnings"]:
         print(f"warning: {warning}")
-
-
-def _illustrate(
-    model: VideoModel, clips: Clips, curves: Curves, settings: Mapping[str, Any], count: int, out: Path
-) -> list[dict[str, Any]]:
-    """Strips and GIFs of some clips, predicted again."""
-    pictures = []
-    for picture in chosen_clips(curves, MODEL)[:count]:
-        truth, samples = predict_clip(model, clips, picture["clip"], settings)
-        names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
-        difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
-        rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
-        pictures.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, settings["context"])})
-    return pictures
-
-
-def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
-    """All clips in the order in which they are shown: the best, the median and the worst, then the first ones."""
-    metric = next(name for name in curves.metrics(series) if name.rpartition(".")[2] == "psnr")
-    score = curves.values(series, metric).mean(axis=1)
-    order = np.argsort(np.where(np.isnan(score), -np.inf, score), kind="stable")
-    roles = {int(order[-1]): "best", int(order[len(order) // 2]): "median", int(order[0]): "worst"}
-    roles |= {index: "first" for index in range(len(score)) if index not in roles}
-    return [{"clip": index, "role": role, "rule": RULE, "psnr": float(score[index])} for index, role in roles.items()]
-
-
-def predict_clip(
-    model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A clip of the evaluation, uint8 ``(context + horizon, ...)``, and its first predictions, led by the context.
-
-    Args:
-        model: predicts.
-        clips: of the evaluation.
-        index: of the clip.
-        settings: ``context``, ``horizon``, ``num_samples``, ``seed`` and ``noise`` of the evaluation.
-    """
-    context, horizon = settings["context"], settings["horizon"]
-    (clip,) = next(clips.examples(index + 1, index, 1))
-    chunks = model.rollout_chunks(
-        clip[None, :context],
-        horizon,
-        num_samples=settings["num_samples"],
-        seed=clip_seeds(settings["seed"], [index]),
-        noise="sample" if settings["noise"] == "sample" else "mean",
-        chunk=CHUNK,
-    )
-    predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
-    truth = to_bytes(clip[: context + horizon])
-    return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
-
-
-def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
-    """Write strip and GIF of rows of frames, uint8, led by the context: their file names."""
-    names = {"strip": f"{name}.png", "gif": f"{name}.gif"}
-    plots.save_strip(out / names["strip"], rows, context)
-    plots.save_gif(out / names["gif"], {label: row[: context + GIF_FRAMES] for label, row in rows.items()}, context)
-    return names
-
-
-def to_bytes(frames: np.ndarray) -> np.ndarray:
-    """Frames in [0, 1] as uint8, for pictures; what is not a number is black."""
-    return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)

@@ -32,6 +32,7 @@ class Gathered:
         out: the folder taken.
         curves, features: the values, and the features of FVD.
         num_clips: clips that are done: whole batches, so that going on changes no bit.
+        resumed_at: how many were done before.
     """
 
     def __init__(self, out: Path, request: Mapping[str, Any]):
@@ -46,13 +47,15 @@ class Gathered:
                 )
             self._folder.mkdir(parents=True)
             save_json(self._folder / REQUEST, request)
-            self._is_same(self._folder, request)
+            if not self._is_same(self._folder, request):
+                raise InputError(f"another process works in {self._folder}; choose another out")
         self.out = self._folder.parent
         self.curves, self.features = Curves(self._folder / "frames"), Curves(self._folder / "videos")
         self._digests = self._folder / "clips.sha256"
         self._digests.touch()
         done, size = self._digests.stat().st_size // _DIGEST, request["batch_size"]
-        self.num_clips = done if done == request["num_examples"] else done // size * size
+        done = min([done, *(gathered.num_clips() for gathered in (self.curves, self.features) if gathered.series)])
+        self.num_clips = self.resumed_at = done if done == request["num_examples"] else done // size * size
         for gathered in (self.curves, self.features):
             gathered.truncate(self.num_clips)
         with open(self._digests, "r+b") as file:

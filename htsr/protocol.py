@@ -16,14 +16,15 @@ from htsr.data import DATASETS, load_clips
 from htsr.data.clips import Clips, require_choice
 from htsr.diagnostics import diagnose
 from htsr.errors import InputError
-from htsr.evaluation import SET_BY_PROGRAM, Evaluation, evaluate
-from htsr.gathered import clips_sha256
+from htsr.evaluation import SET_BY_PROGRAM, Evaluation, evaluate, results_of
+from htsr.gathered import FOLDER, clips_sha256
 from htsr.metrics import METRIC_SPEC
 from htsr.models.htsr import HTSR
 from htsr.report import write_report
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "num_pictures")  # arguments of `evaluate` that change no number
+_AFTER_EDITING = "after editing a protocol delete both digests in it"
 LATENT_CLIPS = 16  # for the diagnostics of latents
 _NOT_IN_PROTOCOL = (*SET_BY_PROGRAM, *OF_THE_MACHINE)
 _OF_THE_CLIPS = ("seq_len", "batch_size")  # of the data section: they follow from the evaluation
@@ -37,7 +38,7 @@ class Protocol(NamedTuple):
         eval: arguments of ``htsr.evaluate``.
         metric_spec: the set of metrics.
         split: always the test split, which no training and no validation sees.
-        clips_sha256: of all clips, as ``htsr.evaluation.clips_sha256`` computes it; None before the first evaluation.
+        clips_sha256: of all clips, as ``htsr.gathered.clips_sha256`` computes it; None before the first evaluation.
         first_clip_sha256: of the first clip, so that other data are noticed at once.
     """
 
@@ -127,6 +128,17 @@ def evaluate_run(
         "trained_on": trained,
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
     }
+
+    def conclude(folder: Path, report: Mapping[str, Any]) -> None:
+        digests = {name: report[name] for name in ("clips_sha256", "first_clip_sha256")}
+        save_protocol(protocol._replace(**digests), folder / "protocol.yml")
+        if latents and isinstance(model, HTSR):
+            few = min(LATENT_CLIPS, report["num_examples"])
+            shared = {name: settings[name] for name in ("context", "horizon", "seed")}
+            diagnose(model, clips, out=folder, num_examples=few, **shared)
+        page = write_report(folder)
+        print(f"\nresults in {folder}; peak memory {report['peak_memory_mib']} MiB\nreport: {page}")
+
     result = evaluate(
         model,
         clips,
@@ -134,21 +146,15 @@ def evaluate_run(
         batch_size=batch_size,
         num_pictures=num_pictures,
         provenance=provenance,
-        clips_sha256=protocol.clips_sha256,
+        expected_sha256=protocol.clips_sha256,
+        conclude=conclude,
         **settings,
     )
-    done = protocol._replace(**{name: result.provenance[name] for name in ("clips_sha256", "first_clip_sha256")})
-    save_protocol(done, result.folder / "protocol.yml")
-    if latents and isinstance(model, HTSR):
-        shared = {name: settings[name] for name in ("context", "horizon", "seed")}
-        few = min(LATENT_CLIPS, result.provenance["num_examples"])
-        diagnose(model, clips, out=result.folder, num_examples=few, **shared)
-    report = write_report(result.folder)
-    print(f"\nresults in {result.folder}; peak memory {result.provenance['peak_memory_mib']} MiB\nreport: {report}")
-    if protocol.clips_sha256 not in (None, done.clips_sha256):
+    found = result.provenance["clips_sha256"]
+    if protocol.clips_sha256 not in (None, found):
         raise InputError(
-            f"the clips were not those of the protocol (SHA-256 {done.clips_sha256}, expected "
-            f"{protocol.clips_sha256}); {result.folder} has the numbers of other clips: give the protocol's data"
+            f"the clips were not those of the protocol (SHA-256 {found}, expected {protocol.clips_sha256}); "
+            f"{result.folder} has the numbers of other clips: give the protocol's data, or {_AFTER_EDITING}"
         )
     return result
 
@@ -168,12 +174,18 @@ def find_results(run: Path, protocol: Protocol, checkpoint: str | int = "latest"
     for path in sorted(run.glob("eval/*/protocol.yml"), reverse=True):
         try:
             found = read_protocol(path)
-            (curves,) = path.parent.glob("curves*.json")
-            used = json.loads(curves.read_text(encoding="utf-8"))["provenance"]["checkpoint"]
+            curves = results_of(path.parent, ".json").read_text(encoding="utf-8")
+            used = json.loads(curves)["provenance"]["checkpoint"]
         except (InputError, ValueError, KeyError):
             continue  # of another version
         same = (found.data, found.eval) == (protocol.data, protocol.eval)
-        if same and protocol.clips_sha256 in (None, found.clips_sha256) and used["files"] == manifest["files"]:
+        finished = not (path.parent / FOLDER).exists()
+        if (
+            same
+            and finished
+            and protocol.clips_sha256 in (None, found.clips_sha256)
+            and used["files"] == manifest["files"]
+        ):
             return path.parent
     return None
 
@@ -185,5 +197,5 @@ def _check_first_clip(protocol: Protocol, clips: Clips) -> None:
     if found != protocol.first_clip_sha256:
         raise InputError(
             f"the first clip is not that of the protocol: expected SHA-256 {protocol.first_clip_sha256}, received "
-            f"{found}; give the protocol's data with --datadir"
+            f"{found}; give the protocol's data with --datadir, or {_AFTER_EDITING}"
         )

@@ -106,7 +106,8 @@ class Scorer:
         still_features = {name: self._features(still) for name, still in stills.items()}
         pieces: dict[str, list[Values]] = {name: [] for name in (MODEL, *stills, TRUTH)}
         first_frames, begin = [], 0
-        for chunk in chunks:
+        for predicted in chunks:
+            chunk = np.where(np.isfinite(predicted), predicted, np.nan)  # clipping would make infinity white
             end = begin + chunk.shape[2]
             truth = future[:, begin:end]
             truth_features = self._features(truth)

@@ -39,15 +39,14 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str)
 
 
 def block(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str, reference: str) -> Block:
-    """One metric: a head and a row a lead time; the reference also by the mean and the best of its samples."""
+    """One metric: a head and a row a lead time; series with several samples also by their mean and their best."""
     curves, differences, samples = reduced["curves"], reduced["differences"], report["num_samples"]
     columns = {}
-    for rule in ("", f"_mean{samples}", f"_best{samples}"):
-        if f"{metric}{rule}" in curves[reference]:
-            columns[f"{reference}{rule}"] = (curves[reference][f"{metric}{rule}"], None)
     for series in curves:
-        if series != reference and metric in curves[series]:
-            columns[series] = (curves[series][metric], differences.get(series, {}).get(metric))
+        for rule in ("", f"_mean{samples}", f"_best{samples}"):
+            if f"{metric}{rule}" in curves[series]:
+                difference = differences.get(series, {}).get(f"{metric}{rule}")
+                columns[f"{series}{rule}"] = (curves[series][f"{metric}{rule}"], difference)
     return _rows(columns, reduced["metrics"][metric], report["horizon"])
 
 
@@ -72,16 +71,17 @@ def title(report: Mapping[str, Any]) -> str:
     return f"{report['num_examples']} clips{kind}, {report['context']} context frames, {futures}{mode}"
 
 
-def bands(
-    reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str
-) -> dict[str, dict[str, tuple[Any, Any, Any]]]:
+def bands(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, dict[str, tuple[Any, Any, Any]]]:
     """Of the plotted metrics, in words, mean, low and high of every series."""
     found = {}
     for metric, about in reduced["metrics"].items():
         series = {name: columns[metric] for name, columns in reduced["curves"].items() if metric in columns}
-        best = reduced["curves"][reference].get(f"{metric}_best{report['num_samples']}")
-        if best:
-            series[f"{reference}, best of {report['num_samples']}"] = best
+        best = f"{metric}_best{report['num_samples']}"
+        series |= {
+            f"{name}, best of {report['num_samples']}": columns[best]
+            for name, columns in reduced["curves"].items()
+            if best in columns
+        }
         if metric.rpartition(".")[2] in PLOTTED and len(series) > 1:
             label = f"{about['label']}, {about['better']} is better" if about["better"] else about["label"]
             found[label] = {name: tuple(curve[end] for end in ENDS) for name, curve in series.items()}
@@ -100,7 +100,18 @@ def _rows(columns: Mapping[str, Any], about: Mapping[str, Any], horizon: int) ->
         at = [[curve and {end: curve[end][lead - 1] for end in ENDS} for curve in pair] for pair in columns.values()]
         rows.append([str(lead), *(_cell(about, *pair) for pair in at)])
     over = [[curve and curve["horizon_mean"] for curve in pair] for pair in columns.values()]
-    return [*rows, ["all", *(_cell(about, *pair) for pair in over)]]
+    rows.append(["all", *(_cell(about, *pair) for pair in over)])
+    if all("over_leads" in curve for curve, _ in columns.values()):
+        rows.append(["mean of leads", *(_over_leads(about, curve) for curve, _ in columns.values())])
+    return rows
+
+
+def _over_leads(about: Mapping[str, Any], curve: Mapping[str, Any]) -> str:
+    """The mean of a score over its lead times, and how many it leaves out."""
+    if math.isnan(curve["over_leads"]):
+        return "n/a"
+    missing = f", {curve['undefined']} without events" if curve["undefined"] else ""
+    return f"{curve['over_leads']:{about['form']}}{missing}"
 
 
 def _cell(about: Mapping[str, Any], value: Mapping[str, float], difference: Mapping[str, float] | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from htsr import checkpoints, evaluation, metrics
@@ -41,6 +42,7 @@ class Oracle:
 
     def __init__(self, source, shift=0, error=0.0, noise=0.0):
         self.source, self.shift, self.error, self.noise = source, shift, error, noise
+        self.weights = [tf.Variable([float(shift), error, noise])]  # as those of a model, they say which one it is
 
     def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", chunk=50):
         windows = [self.source.window(i, 0) / np.float32(255) for i in range(self.source.num_clips)]
@@ -172,6 +174,69 @@ def test_another_evaluation_does_not_go_on_where_one_stopped(clips, tmp_path, mo
         run(Oracle(clips.source), clips, tmp_path / "a", seed=1)
 
 
+def stopped(clips, folder, monkeypatch, model, **arguments):
+    """The first batch of two clips is done, then the program dies."""
+    rollout, calls = model.rollout_chunks, []
+
+    def once(*rest, **more):
+        calls.append(1)
+        if len(calls) > 1:
+            raise Stopped
+        return rollout(*rest, **more)
+
+    monkeypatch.setattr(model, "rollout_chunks", once)
+    with pytest.raises(Stopped):
+        run(model, clips, folder, batch_size=2, **arguments)
+
+
+def test_another_model_or_other_clips_do_not_go_on_where_one_stopped(clips, tmp_path, monkeypatch):
+    stopped(clips, tmp_path / "a", monkeypatch, Oracle(clips.source))
+    other = run(Oracle(clips.source, shift=1), clips, tmp_path / "b", batch_size=2)
+    assert (other.folder, other.provenance["resumed_at_clip"]) == (tmp_path / "b", 0)
+
+    class OtherClips(RandomClips):
+        def window(self, index, epoch):
+            return super().window(index + 100, epoch)
+
+    others = Clips(OtherClips(), batch_size=4)
+    assert run(Oracle(others.source), others, tmp_path / "c", batch_size=2).folder == tmp_path / "c"
+    same = run(Oracle(clips.source), clips, tmp_path / "d", batch_size=2)
+    assert (same.folder, same.provenance["resumed_at_clip"]) == (tmp_path / "a", 2)
+    assert (same.curves.values("model", "psnr") == 100).all()
+
+
+def test_values_that_were_lost_are_found_again(clips, tmp_path, monkeypatch):
+    """The digests of two clips are there, the PSNR of one of them is not: a disk that lost its last writes."""
+    stopped(clips, tmp_path / "a", monkeypatch, Oracle(clips.source))
+    with open(tmp_path / "a" / "partial" / "frames" / "model.psnr.f32", "r+b") as file:
+        file.truncate(4 * HORIZON)
+    result = run(Oracle(clips.source), clips, tmp_path / "a", batch_size=2)
+    assert result.provenance["resumed_at_clip"] == 0
+    assert (result.curves.values("model", "psnr") == 100).all()
+
+
+def test_a_damaged_beginning_is_named(clips, tmp_path, monkeypatch):
+    stopped(clips, tmp_path / "a", monkeypatch, Oracle(clips.source))
+    (tmp_path / "a" / "partial" / "frames" / "layout.json").write_text("{")
+    with pytest.raises(InputError, match=r"layout.json is damaged; remove the folder"):
+        run(Oracle(clips.source), clips, tmp_path / "a", batch_size=2)
+
+
+def test_what_is_interrupted_after_the_scores_goes_on_there(clips, tmp_path):
+    """The last step fails, then the same evaluation: nothing is predicted again but the pictures."""
+
+    def fail(folder, report):
+        assert (folder / "curves.json").exists()
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        run(Oracle(clips.source), clips, tmp_path / "a", conclude=fail)
+    concluded = []
+    result = run(Oracle(clips.source), clips, tmp_path / "b", conclude=lambda *found: concluded.append(found))
+    assert concluded == [(tmp_path / "a", result.provenance)]
+    assert result.provenance["resumed_at_clip"] == 6
+
+
 def test_metrics_of_another_convention_are_named_after_it(clips, tmp_path, capsys):
     result = run(Oracle(clips.source, error=0.7), clips, tmp_path, metric_mode="openstl", num_pictures=1)
     names = {"curves.openstl.json", "curves.openstl.npz", "curves.openstl.png"}
@@ -184,7 +249,9 @@ def test_metrics_of_another_convention_are_named_after_it(clips, tmp_path, capsy
     assert row["rmse"] == pytest.approx(0.7 * SIZE)  # root of the mean sum, and no mean of roots
     printed = capsys.readouterr().out
     assert "metrics by the convention of openstl" in printed
-    assert printed.splitlines()[printed.splitlines().index("as the tables of openstl have it") + 1].split()[:3] == [
+    assert printed.splitlines()[
+        printed.splitlines().index("as the tables of openstl have it (first sample)") + 1
+    ].split()[:3] == [
         "mse",
         "mae",
         "rmse",
@@ -337,6 +404,12 @@ def test_the_table_marks_what_is_better_and_what_is_worse(clips, tmp_path, capsy
             assert (mean_frame[-1], black[-1]) == ("-", "+"), line
 
 
+def test_an_infinite_prediction_is_no_number_either(clips, tmp_path, capsys):
+    result = run(Oracle(clips.source, error=np.inf), clips, tmp_path)
+    assert np.isnan(result.curves.values("model", "psnr")).all()
+    assert "warning: 6 predictions hold values that are not numbers" in capsys.readouterr().out
+
+
 def test_one_clip_has_no_interval(clips, tmp_path):
     run(Oracle(clips.source, noise=0.1), clips, tmp_path, num_examples=1)
     curve = json.loads((tmp_path / "curves.json").read_text())["curves"]["model"]["psnr"]
@@ -357,11 +430,14 @@ def test_a_prediction_that_is_not_a_number_is_reported_as_such(clips, tmp_path, 
     ("arguments", "message"),
     [
         ({"horizon": 10}, "have 12 frames, but context 3 and horizon 10 need 13"),
-        ({"horizon": 0}, r"eval.horizon must be at least 1, received 0"),
-        ({"context": 0}, r"eval.context must be at least 1"),
-        ({"num_samples": 0}, r"eval.num_samples must be at least 1"),
-        ({"batch_size": -1}, r"eval.batch_size must be at least 1"),
-        ({"seed": -1}, r"eval.seed must be at least 0"),
+        ({"horizon": 0}, r"eval.horizon must be a whole number of at least 1, not 0"),
+        ({"context": 0}, r"eval.context must be a whole number of at least 1"),
+        ({"num_samples": 0}, r"eval.num_samples must be a whole number of at least 1"),
+        ({"batch_size": -1}, r"eval.batch_size must be a whole number of at least 1"),
+        ({"seed": -1}, r"eval.seed must be a whole number of at least 0"),
+        ({"noise": "means"}, r"unknown eval.noise 'means'; did you mean 'mean'"),
+        ({"select": "ssim"}, r"unknown eval.select 'ssim'"),
+        ({"metric_mode": "openst"}, r"no mode of metrics is called 'openst'; did you mean 'openstl'"),
         ({"num_examples": 7}, "num_examples is 7, but there are only 6 clips"),
     ],
 )

@@ -122,6 +122,7 @@ def changed(evaluated, path, **sections):
             "error: protocol.metric_spec: expected one of 'htsr-1', received",
         ),
         ([], {"protocol": {"split": "valid"}}, "error: protocol.split: expected one of 'test', received 'valid'"),
+        ([], {"data": {"name": ["x"]}}, "error: unknown dataset ['x']; known: moving_mnist"),
         ([], {"eval": {"horizn": 5}}, "error: eval: unknown key 'horizn'; did you mean 'horizon'?"),
         ([], {"eval": {"batch_size": 5}}, "error: eval.batch_size is set by the program"),
         (["--horizon", 6], {}, "error: a protocol fixes eval.horizon; leave it out, or edit a copy of"),
@@ -222,6 +223,7 @@ def test_sign_flips_have_the_p_value_of_counting():
     p = sign_flip_p_value(np.array([1.0, 2.0, 0.5, 1.5, 1.0, 3.0]))
     assert p == pytest.approx(2 / 64, abs=0.006)
     assert sign_flip_p_value(np.zeros(5)) == 1
+    assert np.isnan(sign_flip_p_value(np.array([1.0, np.nan])))
     rng = np.random.default_rng(0)
     false_alarms = [sign_flip_p_value(rng.normal(size=30), seed=i) < 0.1 for i in range(100)]
     assert 2 <= sum(false_alarms) <= 20
@@ -230,3 +232,6 @@ def test_sign_flips_have_the_p_value_of_counting():
 def test_holm_multiplies_by_how_many_are_left():
     assert holm({"a": 0.01, "b": 0.02, "c": 0.5}) == {"a": 0.03, "b": 0.04, "c": 0.5}
     assert holm({"a": 0.6, "b": 0.5}) == {"b": 1.0, "a": 1.0}
+    with_nan = holm({"a": np.nan, "b": 0.02, "c": 0.5})
+    assert np.isnan(with_nan.pop("a"))
+    assert with_nan == {"b": 0.04, "c": 0.5}

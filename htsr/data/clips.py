@@ -149,7 +149,7 @@ def require_int(name: str, value: int, least: int, most: int | None = None) -> N
 
 def require_choice(what: str, value: str, known: Collection[str]) -> None:
     """Refuses a name that is not known, and names the nearest one that is."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         close = difflib.get_close_matches(str(value), list(known), n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(f"unknown {what} {value!r}; {hint}known: {', '.join(known)}")

@@ -59,6 +59,7 @@ DEFINITIONS = {
     "rmse_pooled": "root of the mean of mse over clips (and lead times), in the data's units",
     "sharpness": "mean absolute difference of neighbouring pixels, of the prediction over that of the truth, pooled",
     "crps": "fair continuous ranked probability score of the samples, mean over pixels and channels",
+    "spread": "root of the samples' variance, pooled over pixels and clips",
     "spread_skill": "root of (K + 1) / K times the samples' variance over the squared error of their mean, each pooled",
     "csi": "hits over hits, misses and false alarms, counts of pixels pooled over clips; undefined without any",
     "pod": "hits over hits and misses, pooled",
@@ -100,6 +101,7 @@ def columns(metrics: Iterable[str], num_samples: int = 1, units: float = 1.0) ->
             "sharpness, 1 is that of the truth", None, ".3f", ("gradient", "gradient_truth"), ratio
         )
     if "variance" in metrics:
+        found["spread"] = Column("spread of the samples, stddev", None, "#.4g", ("variance",), np.sqrt)
         found["spread_skill"] = Column(
             "spread over skill, 1 is reliable",
             None,

@@ -14,6 +14,7 @@ Intervals are percentile bootstrap intervals over clips (Efron 1979): clips are 
 
 import functools
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -50,7 +51,10 @@ class Curves:
         self._folder = None if folder is None else Path(folder)
         self._values: dict[str, dict[str, _Values]] = {}
         if self._folder is not None and (self._folder / _LAYOUT).exists():
-            layout = json.loads((self._folder / _LAYOUT).read_text(encoding="utf-8"))
+            try:
+                layout = json.loads((self._folder / _LAYOUT).read_text(encoding="utf-8"))
+            except ValueError:
+                raise InputError(f"{self._folder / _LAYOUT} is damaged; remove the folder {self._folder}") from None
             for series, metrics in layout.items():
                 self._values[series] = {
                     metric: _Values(self._path(series, metric), *shape) for metric, shape in metrics.items()
@@ -128,7 +132,10 @@ class Curves:
         return self._reader(series, metric, rule, select)(slice(None))
 
     def best_sample(self, series: str, metric: str | None = None) -> np.ndarray:
-        """For every clip the sample that is best by a metric (default: PSNR) averaged over lead times, ``(clip,)``."""
+        """For every clip the sample that is best by a metric (default: PSNR) averaged over lead times, ``(clip,)``.
+
+        A sample with values that are not numbers is never best, unless all are.
+        """
         if metric is None:
             metric = next((name for name in self._of(series) if name.rpartition(".")[2] == "psnr"), "psnr")
         scores = self.array(series, metric).mean(axis=2, dtype=np.float64)
@@ -166,8 +173,8 @@ class Curves:
             ``<metric>_best<K>``; a curve is
             ``{"mean": (T,), "low": (T,), "high": (T,), "horizon_mean": {"mean", "low", "high"}}``: the mean over clips
             with its 95 % interval per lead time, and the same over all lead times, of ratios and roots that of the
-            pooled components. Where a ratio is undefined at some lead times (no events), ``undefined`` counts them,
-            and ``over_leads`` is the mean over the others.
+            pooled components. For event scores ``undefined`` counts the lead times without events, and ``over_leads``
+            is the mean over the others, which is another number than the pooled one.
         """
         if select not in get_args(Select):
             raise InputError(f"select must be one of {', '.join(get_args(Select))}, received {select!r}")
@@ -308,8 +315,10 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader takes: values that are not finite are null."""
-    path.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """Write JSON that every reader takes, whole or not at all: values that are not finite are null."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def plain(value: Any) -> Any:
@@ -352,8 +361,10 @@ def _curve(columns: list[Reduced], weights: np.ndarray | None) -> dict[str, Any]
         "high": high,
         "horizon_mean": dict(zip(("mean", "low", "high"), whole, strict=True)),
     }
-    if any(column.column.combine for column in columns) and np.isnan(mean).any() and not np.isnan(mean).all():
-        curve["undefined"], curve["over_leads"] = int(np.isnan(mean).sum()), float(np.nanmean(mean))
+    if any("@" in column.name for column in columns):
+        defined = mean[np.isfinite(mean)]
+        curve["undefined"] = mean.size - defined.size
+        curve["over_leads"] = float(defined.mean()) if defined.size else np.nan
     return curve
 
 
