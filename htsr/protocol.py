@@ -178,14 +178,10 @@ def find_results(run: Path, protocol: Protocol, checkpoint: str | int = "latest"
             used = json.loads(curves)["provenance"]["checkpoint"]
         except (InputError, ValueError, KeyError):
             continue  # of another version
-        same = (found.data, found.eval) == (protocol.data, protocol.eval)
+        asked = (protocol.data, protocol.eval, manifest["files"])
         finished = not (path.parent / FOLDER).exists()
-        if (
-            same
-            and finished
-            and protocol.clips_sha256 in (None, found.clips_sha256)
-            and used["files"] == manifest["files"]
-        ):
+        same_clips = protocol.clips_sha256 in (None, found.clips_sha256)
+        if finished and same_clips and (found.data, found.eval, used["files"]) == asked:
             return path.parent
     return None
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from htsr import checkpoints, evaluation, metrics
+from htsr import checkpoints, evaluation, metrics, pictures
 from htsr.config import save_config
 from htsr.data.clips import Clips
 from htsr.errors import InputError
@@ -249,13 +249,9 @@ def test_metrics_of_another_convention_are_named_after_it(clips, tmp_path, capsy
     assert row["rmse"] == pytest.approx(0.7 * SIZE)  # root of the mean sum, and no mean of roots
     printed = capsys.readouterr().out
     assert "metrics by the convention of openstl" in printed
-    assert printed.splitlines()[
-        printed.splitlines().index("as the tables of openstl have it (first sample)") + 1
-    ].split()[:3] == [
-        "mse",
-        "mae",
-        "rmse",
-    ]
+    lines = printed.splitlines()
+    heads = lines[lines.index("as the tables of openstl have it (first sample)") + 1].split()
+    assert heads == ["mse", "mae", "rmse", "psnr", "ssim"]
 
 
 def test_an_exact_frame_has_an_infinite_psnr_only_where_the_convention_says_so(clips, tmp_path):
@@ -354,8 +350,8 @@ def test_paired_differences_are_of_the_same_clips(clips, tmp_path):
 def test_files_table_and_provenance(clips, tmp_path, capsys):
     out = tmp_path / "run" / "eval"
     run(Oracle(clips.source, noise=0.1), clips, out, num_pictures=5, num_examples=5, provenance={"split": "test"})
-    pictures = [f"clip_{i}.{kind}" for i in range(5) for kind in ("gif", "png")]
-    assert sorted(path.name for path in out.iterdir()) == [*pictures, "curves.json", "curves.npz", "curves.png"]
+    drawn = [f"clip_{i}.{kind}" for i in range(5) for kind in ("gif", "png")]
+    assert sorted(path.name for path in out.iterdir()) == [*drawn, "curves.json", "curves.npz", "curves.png"]
     with Image.open(out / "clip_4.gif") as gif:
         assert gif.n_frames == CONTEXT + HORIZON
     content = json.loads((out / "curves.json").read_text())
@@ -389,7 +385,7 @@ def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, ca
 
 
 def test_a_gif_ends_where_memory_would_grow(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "GIF_FRAMES", 4)
+    monkeypatch.setattr(pictures, "GIF_FRAMES", 4)
     run(Oracle(clips.source, noise=0.1), clips, tmp_path, num_pictures=1)
     with Image.open(tmp_path / "clip_0.gif") as gif:
         assert gif.n_frames == CONTEXT + 4
