@@ -23,7 +23,7 @@ from htsr.data.clips import Clips, require_choice, require_int
 from htsr.errors import InputError
 from htsr.gathered import Gathered, clips_sha256
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
-from htsr.metrics.catalogue import DEFINITIONS, columns
+from htsr.metrics.catalogue import DEFINITIONS
 from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
 from htsr.metrics.digits import MAX_DIGITS
 from htsr.metrics.frame import MAX_PSNR
@@ -148,7 +148,7 @@ def evaluate(
     with Gathered(Path(out), {**settings, **identity}) as gathered:
         _gather(gathered, model, clips, scorer, settings)
         pictures = illustrate(model, clips, gathered.curves, settings, num_pictures, gathered.out)
-        report = _report(gathered, clips, mode, settings, no_fvd)
+        report = _report(gathered, clips, mode, settings, units[1] - units[0], no_fvd)
         report |= {
             "pictures": pictures,
             "warnings": _warnings(report, gathered.curves, expected_sha256, mode.warning),
@@ -266,11 +266,11 @@ def _weights_sha256(model: VideoModel) -> str:
 
 
 def _report(
-    gathered: Gathered, clips: Clips, mode: Mode, settings: Mapping[str, Any], no_fvd: str | None
+    gathered: Gathered, clips: Clips, mode: Mode, settings: Mapping[str, Any], units: float, no_fvd: str | None
 ) -> dict[str, Any]:
     """How the numbers came about."""
     curves, select = gathered.curves, settings["select"]
-    names = {name.partition("@")[0] for series in curves.series for name in columns(curves.metrics(series))}
+    names = {name.partition("@")[0] for series in curves.series for name in curves.columns(series, units=units)}
     report = {
         "metric_spec": METRIC_SPEC,
         **settings,

@@ -472,6 +472,8 @@ def test_flow_in_units(tmp_path, capsys):
     result = run(model, Clips(source, 2), tmp_path, num_pictures=1)
     np.testing.assert_allclose(result.reduced["curves"]["black"]["rmse_pooled"]["mean"], 646)
     np.testing.assert_allclose(result.reduced["curves"]["model"]["rmse_pooled"]["mean"], 0)
+    np.testing.assert_allclose(result.reduced["curves"]["black"]["mae_in_units"]["mean"], 646)
+    assert "mae_in_units" in result.provenance["definitions"]
     assert "rmse_pooled: root of the pooled MSE, in the data's units" in capsys.readouterr().out
     assert json.loads((tmp_path / "curves.json").read_text())["provenance"]["units"] == [0, 1292]
 

@@ -57,6 +57,7 @@ _EVENTS = {
 }
 DEFINITIONS = {
     "rmse_pooled": "root of the mean of mse over clips (and lead times), in the data's units",
+    "mae_in_units": "mean of mae over clips (and lead times), in the data's units",
     "sharpness": "mean absolute difference of neighbouring pixels, of the prediction over that of the truth, pooled",
     "crps": "fair continuous ranked probability score of the samples, mean over pixels and channels",
     "spread": "root of the samples' variance, pooled over pixels and clips",
@@ -79,7 +80,7 @@ def columns(metrics: Iterable[str], num_samples: int = 1, units: float = 1.0) ->
     Args:
         metrics: names of recorded metrics, those of a mode with its name in front (``openstl.mse``).
         num_samples: futures a clip, for spread–skill.
-        units: what the range 0 … 1 of a pixel stands for, for ``rmse_pooled``.
+        units: what the range 0 … 1 of a pixel stands for, for ``rmse_pooled`` and ``mae_in_units``.
 
     Example:
         >>> list(columns(["mse", "psnr", "hits@0.5", "misses@0.5", "false_alarms@0.5", "correct_negatives@0.5"]))
@@ -95,6 +96,10 @@ def columns(metrics: Iterable[str], num_samples: int = 1, units: float = 1.0) ->
     if "mse" in metrics:
         found["rmse_pooled"] = Column(
             "root of the pooled MSE, in the data's units", "lower", "#.4g", ("mse",), lambda mse: units * np.sqrt(mse)
+        )
+    if "mae" in metrics and units != 1:
+        found["mae_in_units"] = Column(
+            "mean absolute error, in the data's units", "lower", "#.4g", ("mae",), lambda mae: units * mae
         )
     if "gradient" in metrics:
         found["sharpness"] = Column(
