@@ -125,7 +125,7 @@ def test_memory(arrays, phase):
     close(queries, want[:, :, 0].transpose(0, 2, 3, 1), TOLERANCE)
     rows = arrays[f"{prefix}/mem/query_rows"]
     close(tf.reshape(queries, rows.shape), rows, TOLERANCE)
-    weights = model.memory.address(tf.constant(rows))
+    weights = model.memory.address(tf.constant(rows[None]))[0]
     close(weights, arrays[f"{prefix}/mem/address"], TOLERANCE)
     cosines = arrays[f"{prefix}/mem/cosine"]
     close(np.log(weights / weights[:, :1]), cosines - cosines[:, :1], TOLERANCE)

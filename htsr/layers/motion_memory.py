@@ -127,14 +127,18 @@ class MotionMemory(keras.layers.Layer):
 
     def read(self, queries):
         """What the memory has at a map of queries ``(batch, rows, columns, 4 * filters)``: the same shape."""
-        slots = tf.convert_to_tensor(self.slots)
-        rows = tf.reshape(tf.cast(queries, tf.float32), [-1, queries.shape[-1]])
-        found = tf.matmul(self.address(rows), slots)
+        positions = queries.shape[1] * queries.shape[2]
+        rows = tf.reshape(tf.cast(queries, tf.float32), [-1, positions, queries.shape[-1]])
+        found = tf.matmul(self.address(rows), tf.convert_to_tensor(self.slots)[None])
         return tf.cast(tf.reshape(found, [-1, *queries.shape[1:]]), self.compute_dtype)
 
     def address(self, rows):
-        """The weight of every slot for queries ``(rows, 4 * filters)``: ``(rows, slots)``."""
-        return tf.nn.softmax(tf.matmul(_unit(rows), _unit(tf.convert_to_tensor(self.slots)), transpose_b=True))
+        """The weight of every slot for queries ``(batch, positions, 4 * filters)``: ``(batch, positions, slots)``.
+
+        One product a clip: the bits of a product of all rows together depend on their number.
+        """
+        slots = _unit(tf.convert_to_tensor(self.slots))
+        return tf.nn.softmax(tf.matmul(_unit(rows), slots[None], transpose_b=True))
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "slots": self.num_slots}
@@ -192,4 +196,5 @@ def _unit(rows):
     """Rows scaled to length 1, rows of zeros left as they are, without a gradient."""
     squares = tf.reduce_sum(tf.square(rows), -1, keepdims=True)
     floor = 1e-24  # of the squared norm
-    return rows * tf.where(squares > floor, tf.math.rsqrt(tf.maximum(squares, floor)), 0.0)
+    # Square root and quotient are exact; the bits of a reciprocal root depend on how many are computed together.
+    return tf.where(squares > floor, rows / tf.sqrt(tf.maximum(squares, floor)), 0.0)

@@ -180,7 +180,8 @@ class LMCMemory(VideoModel):
 
         recalled = state.recalled
 
-        def predict(state, _):
+        def predict(state, index):
+            del index
             layers, hidden = self._step(state[0], self.encoder(state[1]))
             # It is the cell state, not the hidden one, that the attention sees.
             weights = self.attention(tf.concat([layers[-1].cell, recalled], -1))
