@@ -40,13 +40,14 @@ def main() -> None:
 
     from htsr import build_model
     from htsr.evaluation import peak_memory_mib
+    from htsr.models.base import TrainingPass
 
     keras.utils.set_random_seed(0)
     model = build_model("recurrent", dtype=args.dtype, sampling_steps=1000, **MODELS[args.model])
     model.compile(keras.optimizers.Adam(1e-3, weight_decay=0.01))
     clip = tf.constant(np.random.default_rng(0).random((BATCH, 20, 64, 64, 1), np.float32))
     half = tf.constant(500)
-    step = tf.function(lambda c: model._optimizer_step(c, half))
+    step = tf.function(lambda c: model._optimizer_step(TrainingPass(c), half))
     forwards = tf.function(lambda c: model.loss_terms(c, tf.constant(0), half))
     jobs = {
         "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10)],

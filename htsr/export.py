@@ -65,8 +65,10 @@ def _served(model: VideoModel) -> tf.Module:
     context_spec = tf.TensorSpec([None, None, *model.frame_shape], tf.float32)
 
     def predict(context, horizon, seed, num_samples):
-        for name, value in {"horizon": horizon, "num_samples": num_samples, "context": tf.shape(context)[1]}.items():
-            tf.debugging.assert_positive(value, message=f"{name} must be at least 1")
+        least = {"horizon": (horizon, 1), "num_samples": (num_samples, 1)}
+        least["context"] = (tf.shape(context)[1], model.min_context)
+        for name, (value, bound) in least.items():
+            tf.debugging.assert_greater_equal(value, bound, message=f"{name} must be at least {bound}")
         return {"frames": model.rollout_graph(context, horizon, num_samples, seed)}
 
     module = tf.Module()

@@ -24,6 +24,7 @@ from htsr import checkpoints, plots
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.optimizer import Adam
 
 
 class Result(NamedTuple):
@@ -113,6 +114,10 @@ def fit(
             f"validation clips have {valid_clips.shape[0]} frames, but train.valid_context + train.valid_horizon is "
             f"{valid_context + valid_horizon} and training clips have {clips.shape[0]}; lower one of them"
         )
+    if valid_context < model.min_context:
+        raise InputError(
+            f"train.valid_context must be at least {model.min_context} for {model.name}, received {valid_context}"
+        )
     if not epsilon > 0 or not checkpoint_minutes > 0 or (keep_every is not None and keep_every < 1):
         raise InputError(
             f"train.epsilon, train.checkpoint_minutes and train.keep_every must be above 0, received {epsilon}, "
@@ -121,7 +126,8 @@ def fit(
     if not weight_decay >= 0:
         raise InputError(f"train.weight_decay must be at least 0, received {weight_decay}")
     rate = _learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
-    optimizer = keras.optimizers.Adam(rate, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
+    frozen = model.frozen_in_passes
+    optimizer = Adam(rate, frozen, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
     model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,8 @@ SHRUNK = {
 
 SHRUNK_MODEL = {
     "htsr": {"data.seq_len": 38},
+    "lmc_memory": {"data.seq_len": 12, "model.filters": 4, "model.context": 9, "model.long_frames": 11}
+    | {"train.valid_context": 9},
     "recurrent": {"data.seq_len": 8, "model.filters": "[8, 8]", "model.context": 4},
 }
 

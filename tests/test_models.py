@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from htsr.errors import InputError
 from htsr.models import MODELS, build_model
 
 RECURRENT = {"name": "recurrent", "frame_shape": (16, 24, 2), "patch_size": 2, "filters": [4, 4], "context": 3}
@@ -16,6 +17,8 @@ ROWS = {
     "st_lstm": {**RECURRENT, "cell": "st_lstm", "ce": 2, "se": [2]},
     "mixed precision": {**RECURRENT, "cell": "cms_lstm", "filters": [4], "dtype": "mixed_bfloat16"},
     "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2, "se": [1]},
+    "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5}
+    | {"context": 9, "long_frames": 9, "warmup_steps": 0},
 }
 
 
@@ -29,7 +32,7 @@ def model(request):
     return build_model(**ROWS[request.param])
 
 
-def clips(model, batch=2, time=9, seed=0):
+def clips(model, batch=2, time=12, seed=0):
     return np.random.default_rng(seed).random((batch, time, *model.frame_shape), np.float32)
 
 
@@ -37,9 +40,9 @@ def close(a, b):
     np.testing.assert_allclose(a, b, rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize("context", [1, 2, 3, 4])
-def test_a_longer_rollout_begins_with_the_shorter_one(model, context):
-    x = clips(model)[:, :context]
+@pytest.mark.parametrize("more", [0, 1, 2, 3])
+def test_a_longer_rollout_begins_with_the_shorter_one(model, more):
+    x = clips(model)[:, : model.min_context + more]
     whole = model.rollout(x, 11, num_samples=2, seed=5)
     assert whole.shape == (2, 2, 11, *model.frame_shape)
     close(model.rollout(x, 7, num_samples=2, seed=5), whole[:, :, :7])
@@ -48,7 +51,7 @@ def test_a_longer_rollout_begins_with_the_shorter_one(model, context):
 
 
 def test_a_prediction_does_not_depend_on_batch_mates(model):
-    x = clips(model, batch=3, time=5)
+    x = clips(model, batch=3, time=model.min_context + 4)
     together = model.rollout(x, 6, num_samples=2, seed=np.array([7, 8, 9]))
     alone = model.rollout(x[2:], 6, num_samples=2, seed=np.array([9]))
     close(alone[:, 0], together[:, 2])
@@ -58,24 +61,37 @@ def test_a_prediction_does_not_depend_on_batch_mates(model):
 
 
 def test_a_prediction_depends_on_the_whole_context(model):
-    x = clips(model, time=8)
+    x = clips(model, time=max(8, model.min_context))
     whole = model.rollout(x, 2, noise="mean")
-    for t in range(8):
+    for t in range(x.shape[1]):
         changed = x.copy()
         changed[:, t] = 1 - changed[:, t]
         assert (model.rollout(changed, 2, noise="mean") != whole).any(), t
 
 
+def test_a_shorter_context_than_a_model_can_read_is_refused(model):
+    with pytest.raises(
+        InputError, match=f"at least {model.min_context} frames" if model.min_context > 1 else "context"
+    ):
+        model.rollout(clips(model, time=model.min_context - 1), 2)
+
+
 def test_loss_reaches_every_weight(model):
-    x = tf.constant(clips(model))
-    with tf.GradientTape() as tape:
-        terms = model.loss_terms(x, tf.constant(3), tf.constant(10))
-        loss = model.total_loss({name: tf.reduce_mean(term) for name, term in terms.items()}, 9)
-    assert {term.shape.as_list()[0] for term in terms.values()} == {2}
-    grads = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    missing = [v.path for v, g in zip(model.trainable_variables, grads, strict=True) if g is None]
-    assert not missing
-    assert all(np.isfinite(g).all() for g in grads)
+    """In every training pass those that are not frozen, and each weight in some pass."""
+    x, reached = tf.constant(clips(model)), set()
+    for part in model.training_passes(x):
+        with tf.GradientTape() as tape:
+            terms = model.loss_terms(part.clip, tf.constant(3), tf.constant(10), **part.arguments)
+            loss = model.total_loss({name: tf.reduce_mean(term) for name, term in terms.items()}, x.shape[1])
+        assert {term.shape.as_list()[0] for term in terms.values()} == {2}
+        frozen = {v.path for v in part.frozen}
+        variables = [v for v in model.trainable_variables if v.path not in frozen]
+        grads = tape.gradient(loss, [v.value for v in variables])
+        missing = [v.path for v, g in zip(variables, grads, strict=True) if g is None]
+        assert not missing
+        assert all(np.isfinite(g).all() for g in grads)
+        reached |= {v.path for v in variables}
+    assert reached == {v.path for v in model.trainable_variables}
 
 
 def test_a_few_steps_lower_the_loss(model):

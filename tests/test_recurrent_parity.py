@@ -195,8 +195,8 @@ def test_two_steps_of_cms_lstm_with_adamw():
     optimizer = keras.optimizers.Adam(1e-3, epsilon=0.5e-8, weight_decay=0.01)
     model.compile(optimizer)
     x = tf.constant(frames(arrays))
-    for i, clip in enumerate(model.training_passes(x), 1):
-        logs = model._optimizer_step(clip, tf.constant(0))
+    for i, part in enumerate(model.training_passes(x), 1):
+        logs = model._optimizer_step(part, tf.constant(0))
         np.testing.assert_allclose(2 * logs["loss"], arrays[f"loss{i}"], rtol=1e-4)
         for variable, names in names_of(model, "cmslstm_small"):
             before, after, grad = (expected(arrays, prefix, names) for prefix in ("sd/", f"sd_after{i}/", "grad1/"))

@@ -34,6 +34,7 @@ class ConvLSTMCell(keras.layers.Layer):
         layer_norm: normalise the convolutions.
         cell_norm: normalise the new cell state.
         use_bias: whether the gates have a bias.
+        hidden_bias: whether the hidden state's convolution has one of its own, as in LMC-Memory.
 
     Call arguments:
         inputs: ``(batch, rows, columns, channels)``.
@@ -61,16 +62,20 @@ class ConvLSTMCell(keras.layers.Layer):
         layer_norm: bool = False,
         cell_norm: bool = False,
         use_bias: bool = False,
+        hidden_bias: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.forget_bias = filters, kernel_size, forget_bias
-        self.layer_norm, self.cell_norm, self.use_bias = layer_norm, cell_norm, use_bias
+        self.layer_norm, self.cell_norm = layer_norm, cell_norm
+        self.use_bias, self.hidden_bias = use_bias, hidden_bias
         policy = self.dtype_policy
         self.inputs_conv = NormalisedConv(
             4 * filters, kernel_size, layer_norm, use_bias, name="inputs_conv", dtype=policy
         )
-        self.hidden_conv = NormalisedConv(4 * filters, kernel_size, layer_norm, name="hidden_conv", dtype=policy)
+        self.hidden_conv = NormalisedConv(
+            4 * filters, kernel_size, layer_norm, hidden_bias, name="hidden_conv", dtype=policy
+        )
         self.norm = MapNormalisation(name="norm", dtype=policy) if cell_norm else None
 
     def build(self, inputs_shape):
@@ -94,7 +99,7 @@ class ConvLSTMCell(keras.layers.Layer):
         return hidden, ConvLSTMState(hidden, cell)
 
     def get_config(self):
-        names = ("filters", "kernel_size", "forget_bias", "layer_norm", "cell_norm", "use_bias")
+        names = ("filters", "kernel_size", "forget_bias", "layer_norm", "cell_norm", "use_bias", "hidden_bias")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

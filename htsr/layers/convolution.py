@@ -107,12 +107,12 @@ def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separ
         bound = 1 / kernel_size  # a depthwise filter sees one channel, which Keras's fan in does not know
         start = keras.initializers.RandomUniform(-bound, bound)
         return keras.layers.SeparableConv2D(
-            filters, kernel_size, depthwise_initializer=start, pointwise_initializer=_fan_in_uniform(), **common
+            filters, kernel_size, depthwise_initializer=start, pointwise_initializer=fan_in_uniform(), **common
         )
-    return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=_fan_in_uniform(), **common)
+    return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=fan_in_uniform(), **common)
 
 
-def _fan_in_uniform():
+def fan_in_uniform():
     """Uniform in +-1/sqrt(fan in): PyTorch's default for kernels, which the published models start from."""
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 

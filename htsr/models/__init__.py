@@ -5,9 +5,10 @@ import difflib
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.models.htsr import HTSR
+from htsr.models.lmc_memory import LMCMemory
 from htsr.models.recurrent import RecurrentPredictor
 
-MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor}
+MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor, "lmc_memory": LMCMemory}
 
 
 def build_model(name: str, **arguments) -> VideoModel:

@@ -1,8 +1,8 @@
 """The one interface of all models."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +10,20 @@ import tensorflow as tf
 
 from htsr import noise as noise_lib
 from htsr.errors import InputError
+
+
+class TrainingPass(NamedTuple):
+    """What one optimiser step is taken on.
+
+    Attributes:
+        clip: the batch of clips.
+        frozen: variables that the step leaves as they are, with their slots in the optimiser.
+        arguments: further ones of ``loss_terms``.
+    """
+
+    clip: tf.Tensor
+    frozen: Sequence[keras.Variable] = ()
+    arguments: Mapping[str, Any] = {}
 
 
 class VideoModel(keras.Model):
@@ -26,9 +40,11 @@ class VideoModel(keras.Model):
 
     Attributes:
         stochastic: whether a context has more than one future.
+        min_context: frames that a context has at least.
     """
 
     stochastic = True
+    min_context = 1
 
     def __init__(self, frame_shape: tuple[int, int, int], dtype: str = "float32", **kwargs):
         if dtype not in ("float32", "mixed_bfloat16"):
@@ -86,14 +102,19 @@ class VideoModel(keras.Model):
         optimizer.build(self.trainable_variables)
         self.ema_variables = [] if ema_decay is None else [tf.Variable(v.value) for v in self.trainable_variables]
 
-    def training_passes(self, clip: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The batches that a training step makes of one, each good for one optimiser step, in order."""
-        return (clip,)
+    def training_passes(self, clip: tf.Tensor) -> tuple[TrainingPass, ...]:
+        """What a training step makes of a batch: passes of one optimiser step each, in order."""
+        return (TrainingPass(clip),)
+
+    @property
+    def frozen_in_passes(self) -> list[Sequence[keras.Variable]]:
+        """The ``frozen`` variables of each of the ``training_passes``."""
+        return [part.frozen for part in self.training_passes(tf.zeros([1, 2, *self.frame_shape]))]
 
     @property
     def num_passes(self) -> int:
         """How many ``training_passes`` there are: optimiser steps in a training step."""
-        return len(self.training_passes(tf.zeros([1, 2, *self.frame_shape])))
+        return len(self.frozen_in_passes)
 
     def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
         """One training step on a batch of clips: the loss, its terms and the gradient's norm, of this step alone, the
@@ -102,44 +123,50 @@ class VideoModel(keras.Model):
         logs = [self._optimizer_step(part, step) for part in self.training_passes(clip)]
         return {name: tf.add_n([log[name] for log in logs]) / len(logs) for name in logs[0]}
 
-    def _optimizer_step(self, clip: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        loss, terms, grads = self._accumulated_gradients(clip, noise_lib.fold(self._noise_seed, step), step)
+    def _optimizer_step(self, part: TrainingPass, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        frozen = {variable.path for variable in part.frozen}
+        variables = [variable for variable in self.trainable_variables if variable.path not in frozen]
+        seed = noise_lib.fold(self._noise_seed, step)
+        loss, terms, grads = self._accumulated_gradients(part, variables, seed, step)
         norm = tf.linalg.global_norm(grads)
         if self._clip_norm is not None:
             grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
         # The average follows quickly at first, so that it does not remember the initial weights.
         done = tf.cast(self.optimizer.iterations, tf.float32)
         decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
-        self.optimizer.apply(grads, self.trainable_variables)
+        self.optimizer.apply(grads, variables)
         for average, variable in zip(self.ema_variables, self.trainable_variables, strict=False):
             average.assign(decay * average + (1.0 - decay) * variable)
         return {"loss": loss, **terms, "grad_norm": norm}
 
-    def _accumulated_gradients(self, clip, seed, step):
+    def _accumulated_gradients(self, whole: TrainingPass, variables, seed, step):
         """Loss, terms and gradients, averaged over the parts of a batch."""
-        parts = self._accumulate
+        parts, clip = self._accumulate, whole.clip
         if parts == 1:
-            return self._gradients(clip, seed, step)
+            return self._gradients(whole, variables, seed, step)
         if clip.shape[0] is not None and clip.shape[0] % parts:
             raise InputError(
                 f"a batch of {clip.shape[0]} clips cannot be cut into train.accumulate = {parts} equal parts"
             )
         clips = tf.reshape(clip, [parts, -1, *clip.shape[1:]])
-        total = self._gradients(clips[0], noise_lib.fold(seed, 0), step)
+
+        def gradients(i):
+            return self._gradients(whole._replace(clip=clips[i]), variables, noise_lib.fold(seed, i), step)
 
         def add(i, total):
-            part = self._gradients(clips[i], noise_lib.fold(seed, i), step)
-            return i + 1, tf.nest.map_structure(tf.add, total, part)
+            return i + 1, tf.nest.map_structure(tf.add, total, gradients(i))
 
-        _, total = tf.while_loop(lambda i, _: i < parts, add, (tf.constant(1), total), parallel_iterations=1)
+        loop = (tf.constant(1), gradients(0))
+        _, total = tf.while_loop(lambda i, _: i < parts, add, loop, parallel_iterations=1)
         return tf.nest.map_structure(lambda x: x / parts, total)
 
-    def _gradients(self, clip, seed, step):
+    def _gradients(self, part: TrainingPass, variables, seed, step):
         with tf.GradientTape() as tape:
-            terms = {name: tf.reduce_mean(term) for name, term in self.loss_terms(clip, seed, step).items()}
-            loss = self.total_loss(terms, clip.shape[1])
-        variables = [v.value for v in self.trainable_variables]
-        return loss, terms, tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            terms = self.loss_terms(part.clip, seed, step, **part.arguments)
+            terms = {name: tf.reduce_mean(term) for name, term in terms.items()}
+            loss = self.total_loss(terms, part.clip.shape[1])
+        values = [v.value for v in variables]
+        return loss, terms, tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def total_loss(self, terms: dict[str, tf.Tensor], num_frames: int) -> tf.Tensor:
         """Combine terms, already averaged over the batch, to the scalar that is minimised."""
@@ -222,6 +249,11 @@ class VideoModel(keras.Model):
                 f"one frame, received {tuple(shape)}"
             )
         context = tf.convert_to_tensor(context)
+        if context.shape[1] < self.min_context:
+            raise InputError(
+                f"{self.name} reads at least {self.min_context} frames of context, received {context.shape[1]}; give "
+                "it more, or choose another model"
+            )
         if not context.dtype.is_floating:
             raise InputError(f"context must be floats in [0, 1], received {context.dtype.name}; divide bytes by 255")
         return tf.cast(context, tf.float32)

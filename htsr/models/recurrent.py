@@ -13,7 +13,7 @@ from htsr.cells.st_lstm import STLSTMCell
 from htsr.errors import InputError
 from htsr.layers.convolution import conv
 from htsr.layers.patches import PatchOrder, from_patches, to_patches
-from htsr.models.base import VideoModel
+from htsr.models.base import TrainingPass, VideoModel
 from htsr.unroll import scan
 
 Cell = Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm"]
@@ -149,7 +149,7 @@ class RecurrentPredictor(VideoModel):
     # ---- training
 
     def training_passes(self, clip):
-        return (clip, clip[:, ::-1]) if self.time_reversed else (clip,)
+        return tuple(map(TrainingPass, (clip, clip[:, ::-1]) if self.time_reversed else (clip,)))
 
     def loss_terms(self, clip, seed, step=None):
         """Terms per clip, summed over pixels and scored frames: ``l2``, half the squared error; with ``l1_l2`` also
