@@ -116,6 +116,13 @@ def test_cikm_lacks_a_frame(tmp_path, removed, message):
         radar(tmp_path, "test", layout="cikm2017")
 
 
+def test_cikm_has_a_frame_too_many(tmp_path):
+    for number in range(1, 17):
+        write_png(tmp_path / "test" / "sample_1" / f"img_{number}.png", frame(1, number))
+    with pytest.raises(InputError, match=r"test/sample_1 has 16 frames; expected img_1.png to img_15.png"):
+        radar(tmp_path, "test", layout="cikm2017")
+
+
 # Shanghai2020
 
 
@@ -223,6 +230,9 @@ def test_arrays_of_dbz(folders):
         expected[:3, 0, 0] = 0, 0, 1
         np.testing.assert_allclose(window[..., 0], expected, atol=1e-6)
     assert radar(folders / "array", "test", 6, image_size=6).window(0).shape == (6, 6, 6, 1)
+    halves = radar(folders / "array", "test", 3)
+    levels = {tuple(np.rint(halves.window(index)[:, -1, -1, 0] * 85).astype(int)) for index in range(6)}
+    assert levels == {(0, 1, 2), (3, 4, 5)}
 
 
 def test_colour_pictures_of_grey_and_names_that_are_times(tmp_path):
