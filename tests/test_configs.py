@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -41,6 +42,9 @@ SHRUNK_MODEL = {
 }
 
 
+READ_FROM_FILES = ("taxibj", "videos", "radar", "weatherbench")  # a fixture of this name writes some
+
+
 @pytest.fixture(scope="module")
 def taxibj(tmp_path_factory):
     """A file of the form of OpenSTL's dataset.npz."""
@@ -61,6 +65,32 @@ def videos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def radar(tmp_path_factory):
+    """Two sequences a split, of the form of CIKM2017."""
+    folder = tmp_path_factory.mktemp("radar")
+    for place in [folder / split / f"sample_{n}" for split in ("train", "validation", "test") for n in (1, 2)]:
+        place.mkdir(parents=True)
+        for number in range(1, 16):
+            cv2.imwrite(str(place / f"img_{number}.png"), np.full((101, 101), 10 * number, np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weatherbench(tmp_path_factory):
+    """30 hours of each year, of the form of WeatherBench."""
+    xarray = pytest.importorskip("xarray", reason="xarray, an extra of the package, is not installed")
+    pytest.importorskip("h5netcdf", reason="h5netcdf, an extra of the package, is not installed")
+    folder = tmp_path_factory.mktemp("weatherbench")
+    values = np.random.default_rng(0).uniform(250, 300, (30, 32, 64)).astype(np.float32)
+    for year in range(2010, 2019):
+        times = np.datetime64(f"{year}-01-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
+        axes = {"time": times, "lat": np.linspace(-87, 87, 32), "lon": 5.625 * np.arange(64)}
+        file = xarray.Dataset({"t2m": (tuple(axes), values)}, coords=axes)
+        file.to_netcdf(folder / f"2m_temperature_{year}_5.625deg.nc", engine="h5netcdf")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def free_memory():
     """A model's graphs hold gigabytes, in reference cycles."""
@@ -74,12 +104,12 @@ def name_of(path):
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in TABLE3[1:]], ids=name_of)
 @pytest.mark.usefixtures("tiny_stand_ins")
-def test_config_runs(path, tmp_path, monkeypatch, taxibj, videos):
+def test_config_runs(path, tmp_path, monkeypatch, request):
     config = read_config(path)
     shrunk = {**SHRUNK, **SHRUNK_MODEL[config["model"]["name"]]}
     settings = [argument for key, value in shrunk.items() for argument in ("--set", f"{key}={value}")]
-    folder = {"taxibj": taxibj, "videos": videos}.get(config["data"]["name"])
-    settings += ["--datadir", str(folder)] if folder else []
+    if config["data"]["name"] in READ_FROM_FILES:
+        settings += ["--datadir", str(request.getfixturevalue(config["data"]["name"]))]
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--logdir", str(tmp_path), *settings])
     assert train.main() == 0
     run = tmp_path / path.relative_to(ROOT / "configs").with_suffix("")

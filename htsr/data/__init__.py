@@ -4,10 +4,20 @@ from htsr.data.clips import Clips, require_choice
 from htsr.data.kth import kth
 from htsr.data.mazes import mazes
 from htsr.data.moving_mnist import moving_mnist
+from htsr.data.radar import radar
 from htsr.data.taxibj import taxibj
 from htsr.data.videos import videos
+from htsr.data.weatherbench import weatherbench
 
-DATASETS = {"moving_mnist": moving_mnist, "kth": kth, "mazes": mazes, "videos": videos, "taxibj": taxibj}
+DATASETS = {
+    "moving_mnist": moving_mnist,
+    "kth": kth,
+    "mazes": mazes,
+    "videos": videos,
+    "taxibj": taxibj,
+    "weatherbench": weatherbench,
+    "radar": radar,
+}
 
 
 def load_clips(name: str, split: str, *, batch_size: int, seq_len: int, seed: int = 0, **dataset_arguments) -> Clips:

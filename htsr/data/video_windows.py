@@ -42,6 +42,7 @@ class VideoWindows:
         what: the segments in words, for messages ("KTH, train").
         note: what every result on these clips has to say ("synthetic stand-in for KTH"), or None.
         resolved: arguments of the dataset that followed from the files.
+        units: the quantities that 0 and 1 stand for, where values are quantities.
         mixed: whether windows are numbered in an order drawn once and for all, so that the first ones, which are often
             all that is evaluated, are of all videos; otherwise in file order.
 
@@ -64,12 +65,13 @@ class VideoWindows:
         what: str,
         note: str | None = None,
         resolved: Mapping[str, Any] | None = None,
+        units: tuple[float, float] | None = None,
         mixed: bool = False,
     ):
         for name, value in {"seq_len": seq_len, "stride": stride, "hop": hop}.items():
             require_int(name, value, least=1)
         self.store, self._stride, self._hop, self.note = store, stride, hop, note
-        self.resolved = dict(resolved or {})
+        self.resolved, self.units = dict(resolved or {}), units
         self._span = (seq_len - 1) * stride + 1
         self.left_out = [
             f"{store.videos[segment.video].name} (frames {segment.start} to {segment.stop - 1})"
@@ -97,7 +99,7 @@ class VideoWindows:
         self.shape = (seq_len, *store.shape)
 
     def window(self, index: int, epoch: int = 0) -> np.ndarray:
-        """The window, uint8 (time, height, width, channel); the same in every epoch."""
+        """The window (time, height, width, channel), of the store's type; the same in every epoch."""
         index = index if self._order is None else int(self._order[index])
         number = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[number - 1]) if number else 0
@@ -119,12 +121,13 @@ def video_clips(
     what: str,
     note: str | None = None,
     resolved: Mapping[str, Any] | None = None,
+    units: tuple[float, float] | None = None,
 ) -> Clips:
     """Clips of segments: one every ``hop`` frames in "train"; in "valid" and "test" no frame twice, in mixed order."""
     require_int("hop", hop, least=1)
     held_out = split != "train"
     hop = max(1, seq_len * stride) if held_out else hop
-    about = {"what": what, "note": note, "resolved": resolved, "mixed": held_out}
+    about = {"what": what, "note": note, "resolved": resolved, "units": units, "mixed": held_out}
     windows = VideoWindows(store, segments, seq_len, stride=stride, hop=hop, **about)
     return Clips(windows, batch_size, seed)
 
