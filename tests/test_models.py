@@ -16,6 +16,10 @@ ROWS = {
     "st_lstm": {**RECURRENT, "cell": "st_lstm", "ce": 2, "se": [2]},
     "mixed precision": {**RECURRENT, "cell": "cms_lstm", "filters": [4], "dtype": "mixed_bfloat16"},
     "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2, "se": [1]},
+    "motionrnn": {**RECURRENT, "cell": "motionrnn", "embed": False, "layer_norm": False},
+    "gmg": {**RECURRENT, "cell": "gmg", "embed": False, "layer_norm": False, "key_filters": 2},
+    "gmg with everything": {**RECURRENT, "cell": "gmg", "trend_decay": "step", "ce": 2, "se": [2], "filters": [4] * 3}
+    | {"dtype": "mixed_bfloat16"},
 }
 
 
