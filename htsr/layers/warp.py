@@ -64,48 +64,61 @@ def tap_coordinates(offset):
 def sample(x, rows, columns):
     """Bilinear interpolation of maps that are zero outside, at ``points`` points for every position.
 
-    Without gathering: a point's value is a product of its weights for all pixels, of which four are not zero, and the
-    map. Maps are small where this is used (a sixteenth of the patches' attention), and matrix products are what every
-    device does best, also backwards, where gathering would scatter. The weights are made again for the gradient, so
-    that a recurrence keeps none of them.
+    The four pixels around every point are laid side by side first, so that one gathering reads them, and one scattering
+    takes their gradient back. Nothing but the arguments is kept for the gradient: in a recurrence, that of every step.
 
     At whole coordinates, where the slope jumps, its gradient is the one towards the next higher coordinate, as in the
     published code, which rounds down.
 
     Args:
         x: float32 ``(batch, rows, columns, channels)``.
-        rows, columns: coordinates, float32 ``(batch, rows, columns, points)``; 1 is the first pixel.
+        rows, columns: coordinates, float32 ``(batch, rows, columns, points)``, finite or not; 1 is the first pixel.
 
     Returns:
         ``(batch, rows, columns, points, channels)``.
     """
-
-    def gradient(g):
-        with tf.GradientTape() as tape:
-            tape.watch([x, rows, columns])
-            values = _interpolated(x, rows, columns)
-        return tape.gradient(values, [x, rows, columns], g)
-
-    return _interpolated(x, rows, columns), gradient
-
-
-def _interpolated(x, rows, columns):
     _, height, width, channels = x.shape
-    points = rows.shape[-1]
-    weights_down = _hat(rows[..., None] - tf.range(1.0, height + 1.0))
-    weights_right = _hat(columns[..., None] - tf.range(1.0, width + 1.0))
-    weights = weights_down[..., None] * weights_right[..., None, :]
-    weights = tf.reshape(weights, [-1, height * width * points, height * width])
-    values = tf.matmul(weights, tf.reshape(x, [-1, height * width, channels]))
-    return tf.reshape(values, [-1, height, width, points, channels])
+    shape = [-1, height, width, rows.shape[-1], channels]
+    index, down, right, inside = _squares(rows, columns, height, width)
+    weights = _corner_weights(down, right, inside)
 
-
-@tf.custom_gradient
-def _hat(distance):
-    """``max(0, 1 - |distance|)`` with the slope to the right."""
+    def corners():
+        padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        upper = tf.concat([padded[:, :-1, :-1], padded[:, :-1, 1:]], -1)
+        lower = tf.concat([padded[:, 1:, :-1], padded[:, 1:, 1:]], -1)
+        four = tf.reshape(tf.concat([upper, lower], -1), [-1, 4 * channels])
+        return tf.reshape(tf.gather(four, index), [-1, 4, channels])
 
     def gradient(g):
-        slope = tf.where(distance < 0.0, g, -g)
-        return tf.where((distance >= -1.0) & (distance < 1.0), slope, 0.0)
+        g = tf.reshape(g, [-1, 1, channels])
+        upper_left, upper_right, lower_left, lower_right = tf.unstack(tf.reduce_sum(g * corners(), -1), axis=1)
+        to_down = inside * ((1.0 - right) * (lower_left - upper_left) + right * (lower_right - upper_right))
+        to_right = inside * ((1.0 - down) * (upper_right - upper_left) + down * (lower_right - lower_left))
+        to_four = tf.reshape(g * weights, [-1, 4 * channels])
+        squares = (height + 1) * (width + 1)
+        to_four = tf.math.unsorted_segment_sum(to_four, index, tf.shape(x)[0] * squares)
+        to_four = tf.reshape(to_four, [-1, height + 1, width + 1, 4, channels])
+        # A pixel is the upper left corner of the square that it begins, and another corner of three before that.
+        to_x = to_four[:, 1:, 1:, 0] + to_four[:, 1:, :-1, 1] + to_four[:, :-1, 1:, 2] + to_four[:, :-1, :-1, 3]
+        return to_x, tf.reshape(to_down, tf.shape(rows)), tf.reshape(to_right, tf.shape(rows))
 
-    return tf.nn.relu(1.0 - tf.abs(distance)), gradient
+    return tf.reshape(tf.reduce_sum(corners() * weights, 1), shape), gradient
+
+
+def _squares(rows, columns, height: int, width: int):
+    """For every point, flat: the square of four pixels that it lies in, counted through the batch; how far down and how
+    far to the right in it; and 1 where there is such a square, else 0. Squares begin at 0, before the first pixel."""
+    inside = (rows >= 0.0) & (rows < height + 1.0) & (columns >= 0.0) & (columns < width + 1.0)
+    rows, columns = tf.where(inside, rows, 0.0), tf.where(inside, columns, 0.0)
+    top, left = tf.floor(rows), tf.floor(columns)
+    sample_index = tf.range(tf.shape(rows)[0])[:, None, None, None] * ((height + 1) * (width + 1))
+    index = tf.cast(top * (width + 1.0) + left, tf.int32) + sample_index
+    flat = (tf.reshape(value, [-1]) for value in (rows - top, columns - left, tf.cast(inside, tf.float32)))
+    return tf.reshape(index, [-1]), *flat
+
+
+def _corner_weights(down, right, inside):
+    """Of upper left, upper right, lower left and lower right: ``(..., 4, 1)``."""
+    upper, lower = (1.0 - down) * inside, down * inside
+    weights = (upper * (1.0 - right), upper * right, lower * (1.0 - right), lower * right)
+    return tf.stack(weights, -1)[..., None]
