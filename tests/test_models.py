@@ -8,6 +8,7 @@ import tensorflow as tf
 from htsr.models import MODELS, build_model
 
 RECURRENT = {"name": "recurrent", "frame_shape": (16, 24, 2), "patch_size": 2, "filters": [4, 4], "context": 3}
+MOVING = {**RECURRENT, "embed": False, "layer_norm": False, "time_reversed": False}
 ROWS = {
     "htsr": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"temporal_factor": 2, "frame_shape": (64, 64, 1)},
@@ -16,10 +17,9 @@ ROWS = {
     "st_lstm": {**RECURRENT, "cell": "st_lstm", "ce": 2, "se": [2]},
     "mixed precision": {**RECURRENT, "cell": "cms_lstm", "filters": [4], "dtype": "mixed_bfloat16"},
     "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2, "se": [1]},
-    "motionrnn": {**RECURRENT, "cell": "motionrnn", "embed": False, "layer_norm": False},
-    "gmg": {**RECURRENT, "cell": "gmg", "embed": False, "layer_norm": False, "key_filters": 2},
-    "gmg with everything": {**RECURRENT, "cell": "gmg", "trend_decay": "step", "ce": 2, "se": [2], "filters": [4] * 3}
-    | {"dtype": "mixed_bfloat16"},
+    "motionrnn": {**MOVING, "cell": "motionrnn"},
+    "gmg": {**MOVING, "cell": "gmg", "key_filters": 2},
+    "gmg with blocks": {**MOVING, "cell": "gmg", "trend_decay": "step", "ce": 1, "se": [2], "dtype": "mixed_bfloat16"},
 }
 
 
