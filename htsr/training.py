@@ -25,6 +25,7 @@ from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.optimizer import Adam
+from htsr.schedules import OneCycle, OneCycleAdam
 
 
 class Result(NamedTuple):
@@ -46,7 +47,7 @@ def fit(
     epsilon: float = 1e-4,
     weight_decay: float = 0.0,
     warmup_steps: int = 0,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant",
     clip_norm: float | None = 10000.0,
     accumulate: int = 1,
     ema_decay: float | None = None,
@@ -80,7 +81,8 @@ def fit(
         weight_decay: decoupled (AdamW): every weight shrinks by this fraction of the learning rate at each optimiser
             step.
         warmup_steps: steps over which the learning rate rises linearly from 0.
-        schedule: ``constant``, or ``cosine`` down to 0 at the last step.
+        schedule: ``constant``, ``cosine`` down to 0 at the last step, or ``onecycle`` (see ``OneCycle``), which also
+            changes Adam's ``beta_1``.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
         accumulate, ema_decay, jit_compile: as in ``VideoModel.compile``; validation is of the weights themselves, not
             of their averages.
@@ -126,8 +128,8 @@ def fit(
     if not weight_decay >= 0:
         raise InputError(f"train.weight_decay must be at least 0, received {weight_decay}")
     rate = _learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
-    frozen = model.frozen_in_passes
-    optimizer = Adam(rate, frozen, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
+    adam = OneCycleAdam if schedule == "onecycle" else Adam
+    optimizer = adam(rate, model.frozen_in_passes, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
     model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -353,6 +355,13 @@ def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, nu
         raise InputError(
             f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: lower it, or raise train.steps"
         )
+    if schedule == "onecycle":
+        if warmup_steps:
+            raise InputError(
+                "train.warmup_steps must be 0 with schedule onecycle, which warms up by itself, "
+                f"received {warmup_steps}"
+            )
+        return OneCycle(peak, steps * num_passes)
     if schedule == "constant" and not warmup_steps:
         return peak
     # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from htsr.cells.cms_lstm import CMSLSTMCell
 from htsr.cells.conv_lstm import ConvLSTMCell, ConvLSTMState
+from htsr.cells.gmg import GMGCell
 from htsr.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
 from htsr.cells.st_lstm import STLSTMCell, STLSTMState
 from htsr.errors import InputError
@@ -239,6 +240,8 @@ CELLS = {
     "conv_lstm": lambda: ConvLSTMCell(6, 3),
     "st_lstm": lambda: STLSTMCell(6, 3, layer_norm=True),
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
+    "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
+    "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
     "cms_lstm": lambda: CMSLSTMCell(6),
     "cms_lstm around an ST-LSTM": lambda: CMSLSTMCell(6, ce=2, se=[2], cell=STLSTMCell(6, 3)),
 }
@@ -320,6 +323,7 @@ def test_mixed_precision_stays_near(dtype):
         (lambda: SpatiotemporalExpression([]), r"scales must be one or more .* received \[\]"),
         (lambda: SpatiotemporalExpression([3])(*maps(2, 2)), "must divide the grid of 4x8, which 3 does not"),
         (lambda: SelfAttentionMemory(0), "filters must be at least 1, received 0"),
+        (lambda: SelfAttentionMemory(attended_filters=0), "filters must be at least 1, received 0"),
         (lambda: CMSLSTMCell(16, cell=STLSTMCell(8, 3)), "filters is 16, but the cell has 8"),
         (lambda: NormalisedConv(2, 3).build((None, None, 4, 2)), "needs rows and columns that are known"),
         (lambda: SpatiotemporalExpression().build((None, None, 4, 2)), "SE needs rows and columns that are known"),

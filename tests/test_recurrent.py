@@ -132,8 +132,8 @@ def test_learning_rate_counts_training_steps():
         ({"filters": 4}, "filters must be one number of at least 1 for every layer, received 4"),
         ({"filters": [4, 0]}, r"filters must be one number of at least 1 for every layer, received \[4, 0\]"),
         ({"ce": -1}, "ce must be at least 0, received -1"),
-        ({"key_filters": 2}, "key_filters and memory_kernel_size are for sa_conv_lstm; omit them for conv_lstm"),
-        ({"memory_kernel_size": 3}, "key_filters and memory_kernel_size are for sa_conv_lstm"),
+        ({"key_filters": 2}, "key_filters is for sa_conv_lstm and gmg; omit it for conv_lstm"),
+        ({"memory_kernel_size": 3}, "memory_kernel_size is for sa_conv_lstm; omit it for conv_lstm"),
         ({"cell": "sa_conv_lstm", "memory_kernel_size": 2}, "kernel_size must be odd"),
     ],
 )

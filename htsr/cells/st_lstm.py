@@ -85,14 +85,19 @@ class STLSTMCell(keras.layers.Layer):
         return zero_state(STLSTMState, inputs, self.filters)
 
     def call(self, inputs, states):
-        states, size = STLSTMState(*states), self.filters
+        states, _ = self.gated(inputs, STLSTMState(*states))
+        return states.hidden, states
+
+    def gated(self, inputs, states: STLSTMState):
+        """The new states, and the output gate, for cells that also gate something else by it."""
+        size = self.filters
         x, x_memory, x_output = tf.split(self.inputs_conv(inputs), [3 * size, 3 * size, size], -1)
         h, h_output = tf.split(self.hidden_conv(states.hidden), [3 * size, size], -1)
         cell = self._updated(states.cell, x + h)
         memory = self._updated(states.memory, x_memory + self.memory_conv(states.memory))
         both = tf.concat([cell, memory], -1)
-        hidden = tf.sigmoid(x_output + h_output + self.output_conv(both)) * tf.tanh(self.join(both))
-        return hidden, STLSTMState(hidden, cell, memory)
+        gate = tf.sigmoid(x_output + h_output + self.output_conv(both))
+        return STLSTMState(gate * tf.tanh(self.join(both)), cell, memory), gate
 
     def _updated(self, state, gates):
         i, f, g = tf.split(gates, 3, -1)

@@ -41,6 +41,7 @@ class SelfAttentionMemory(keras.layers.Layer):
         key_filters: width of queries and keys; None: that of the hidden state.
         kernel_size: of the updating convolutions: 1 for dense 1x1 ones, above that depthwise separable ones.
         layer_norm: normalise both updating convolutions.
+        attended_filters: width of Z; None: that of the hidden state. In GMG, twice that.
 
     Call arguments:
         hidden, memory: ``(batch, rows, columns, filters)``.
@@ -55,10 +56,19 @@ class SelfAttentionMemory(keras.layers.Layer):
         (TensorShape([2, 8, 6, 16]), TensorShape([2, 8, 6, 16]))
     """
 
-    def __init__(self, key_filters: int | None = None, kernel_size: int = 1, layer_norm: bool = False, **kwargs):
+    def __init__(
+        self,
+        key_filters: int | None = None,
+        kernel_size: int = 1,
+        layer_norm: bool = False,
+        attended_filters: int | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        check_conv(1 if key_filters is None else key_filters, kernel_size)
+        for filters in (key_filters, attended_filters):
+            check_conv(1 if filters is None else filters, kernel_size)
         self.key_filters, self.kernel_size, self.layer_norm = key_filters, kernel_size, layer_norm
+        self.attended_filters = attended_filters
 
     def build(self, hidden_shape):
         filters, policy = hidden_shape[-1], self.dtype_policy
@@ -66,18 +76,18 @@ class SelfAttentionMemory(keras.layers.Layer):
         self.sizes = [keys, keys, filters]  # query, key, value
         self.from_hidden = conv(sum(self.sizes), 1, True, "from_hidden", policy)
         self.from_memory = conv(sum(self.sizes[1:]), 1, True, "from_memory", policy)
-        self.join = conv(filters, 1, True, "join", policy)
-        self.update_hidden = self._update("update_hidden", hidden_shape, use_bias=False)
-        self.update_attended = self._update("update_attended", hidden_shape, use_bias=not self.layer_norm)
+        attended = self.attended_filters or filters
+        self.join = conv(attended, 1, True, "join", policy)
+        self.update_hidden = self._update("update_hidden", filters, hidden_shape, use_bias=False)
+        attended_shape = (*hidden_shape[:-1], attended)
+        self.update_attended = self._update("update_attended", filters, attended_shape, use_bias=not self.layer_norm)
         for layer in (self.from_hidden, self.from_memory):
             layer.build(hidden_shape)
         self.join.build((*hidden_shape[:-1], 2 * filters))
 
-    def _update(self, name, shape, use_bias):
-        filters, policy = 3 * shape[-1], self.dtype_policy
-        layer = NormalisedConv(
-            filters, self.kernel_size, self.layer_norm, use_bias, self.kernel_size > 1, name=name, dtype=policy
-        )
+    def _update(self, name, filters, shape, use_bias):
+        sizes = (3 * filters, self.kernel_size, self.layer_norm, use_bias, self.kernel_size > 1)
+        layer = NormalisedConv(*sizes, name=name, dtype=self.dtype_policy)
         layer.build(shape)
         return layer
 
@@ -90,8 +100,8 @@ class SelfAttentionMemory(keras.layers.Layer):
         return gate * memory, memory
 
     def get_config(self):
-        config = {"key_filters": self.key_filters, "kernel_size": self.kernel_size, "layer_norm": self.layer_norm}
-        return {**super().get_config(), **config}
+        names = ("key_filters", "kernel_size", "layer_norm", "attended_filters")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _tokens(x):

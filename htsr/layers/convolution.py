@@ -100,8 +100,44 @@ class NormalisedConv(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separable: bool = False):
-    """A stride 1 convolution with "same" padding and no activation."""
+@keras.saving.register_keras_serializable("htsr")
+class MultiScaleConv(keras.layers.Layer):
+    """The sum of convolutions 1x1, 3x3 and 5x5, each with a bias; then a ``MapNormalisation`` if asked for.
+
+    Args:
+        filters: channels out.
+        layer_norm: whether to normalise.
+
+    Call arguments:
+        x: ``(batch, rows, columns, channels)``.
+
+    Returns:
+        ``(batch, rows, columns, filters)``.
+    """
+
+    def __init__(self, filters: int, layer_norm: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.convs = [conv(filters, size, True, f"conv{size}", self.dtype_policy) for size in (1, 3, 5)]
+        self.norm = MapNormalisation(name="norm", dtype=self.dtype_policy) if layer_norm else None
+
+    def build(self, input_shape):
+        for layer in self.convs:
+            layer.build(input_shape)
+        if self.norm is not None:
+            self.norm.build((*input_shape[:-1], self.filters))
+
+    def call(self, x):
+        x = tf.add_n([layer(x) for layer in self.convs])
+        return x if self.norm is None else self.norm(x)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "layer_norm": self.norm is not None}
+
+
+def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separable: bool = False, start=None):
+    """A stride 1 convolution with "same" padding and no activation; ``start`` initialises its kernel, by default
+    ``fan_in_uniform``."""
     common = {"padding": "same", "use_bias": use_bias, "name": name, "dtype": dtype}
     if separable:
         bound = 1 / kernel_size  # a depthwise filter sees one channel, which Keras's fan in does not know
@@ -109,7 +145,7 @@ def conv(filters: int, kernel_size: int, use_bias: bool, name: str, dtype, separ
         return keras.layers.SeparableConv2D(
             filters, kernel_size, depthwise_initializer=start, pointwise_initializer=fan_in_uniform(), **common
         )
-    return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=fan_in_uniform(), **common)
+    return keras.layers.Conv2D(filters, kernel_size, kernel_initializer=start or fan_in_uniform(), **common)
 
 
 def fan_in_uniform():

@@ -53,7 +53,12 @@ class VideoModel(keras.Model):
         self.frame_shape = tuple(frame_shape)
         if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
             raise InputError(f"frame_shape must be (height, width, channels), received {tuple(frame_shape)}")
-        self._start_graph = tf.function(self._tiled_start, reduce_retracing=True)
+        # Traced for any batch: graphs of one size are fused differently from others, and then a prediction's last bits
+        # depend on how many there are.
+        context = tf.TensorSpec([None, None, *self.frame_shape])
+        scalars = [tf.TensorSpec([], dtype) for dtype in (tf.int32, tf.bool)]
+        signature = [context, scalars[0], tf.TensorSpec([None], tf.int32), scalars[1]]
+        self._start_graph = tf.function(self._tiled_start, input_signature=signature)
         self._advance_graph = tf.function(self.advance, reduce_retracing=True)
 
     @abstractmethod
@@ -204,6 +209,8 @@ class VideoModel(keras.Model):
             raise InputError(f"noise must be 'sample' or 'mean', received {noise!r}")
         seeds = _clip_seeds(tf.convert_to_tensor(np.asarray(seed, np.int32)), context)
         state = self._start_graph(context, tf.constant(num_samples), seeds, tf.constant(noise == "sample"))
+        any_batch = tf.nest.map_structure(_any_rows, state)
+        self._advance_graph.get_concrete_function(any_batch, tf.TensorSpec([], tf.int32))
         for begin in range(0, horizon, chunk):
             state, frames = self._advance_graph(state, tf.constant(min(chunk, horizon - begin)))
             frames = frames.numpy()
@@ -257,6 +264,11 @@ class VideoModel(keras.Model):
         if not context.dtype.is_floating:
             raise InputError(f"context must be floats in [0, 1], received {context.dtype.name}; divide bytes by 255")
         return tf.cast(context, tf.float32)
+
+
+def _any_rows(x: tf.Tensor) -> tf.TensorSpec:
+    """The form of a tensor of a state, whatever the number of rows."""
+    return tf.TensorSpec([None, *x.shape[1:]] if x.shape.rank else [], x.dtype)
 
 
 def _clip_seeds(seed: tf.Tensor, context: tf.Tensor) -> tf.Tensor:

@@ -8,17 +8,27 @@ import tensorflow as tf
 from htsr import noise as noise_lib
 from htsr.cells.cms_lstm import CMSLSTMCell
 from htsr.cells.conv_lstm import ConvLSTMCell
+from htsr.cells.gmg import GMGCell
 from htsr.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.cells.st_lstm import STLSTMCell
 from htsr.errors import InputError
 from htsr.layers.convolution import conv
+from htsr.layers.motion import Offsets, TrendDecay
 from htsr.layers.patches import PatchOrder, from_patches, to_patches
 from htsr.models.base import TrainingPass, VideoModel
 from htsr.unroll import scan
 
-Cell = Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm"]
+Cell = Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm", "motionrnn", "gmg"]
 Loss = Literal["l2", "l1_l2"]
 Sampling = Literal["scheduled", "reverse", "none"]
+
+# Arguments of some cells alone.
+_SPECIAL = {
+    "key_filters": ("sa_conv_lstm", "gmg"),
+    "memory_kernel_size": ("sa_conv_lstm",),
+    "offsets": ("motionrnn", "gmg"),
+    "trend_decay": ("gmg",),
+}
 
 
 class RolloutState(NamedTuple):
@@ -33,8 +43,9 @@ class RecurrentPredictor(VideoModel):
 
     Frames are cut into patches, optionally embedded by a 1x1 convolution, taken through the cells, and a 1x1
     convolution of the last hidden state is the prediction of the next frame's patches, without activation. With
-    ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``conv_lstm``, ``st_lstm`` and
-    ``embed=False`` the ConvLSTM and PredRNN of OpenSTL.
+    ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``embed=False`` and
+    ``conv_lstm`` or ``st_lstm`` the ConvLSTM and PredRNN of OpenSTL, with ``motionrnn`` MotionRNN (Wu et al., arXiv
+    2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297).
 
     In training the first ``context`` inputs are true frames; each later one is the true frame or the previous
     prediction, drawn for every clip and step; gradients pass through fed-back predictions. Outside of training, also in
@@ -42,7 +53,8 @@ class RecurrentPredictor(VideoModel):
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
-        cell: ``cms_lstm``, ``conv_lstm``, ``st_lstm`` (PredRNN) or ``sa_conv_lstm``.
+        cell: ``cms_lstm``, ``conv_lstm``, ``st_lstm`` (PredRNN), ``sa_conv_lstm``, ``motionrnn`` or ``gmg``. The last
+            two need an even grid and at least two layers: the motion is between layers.
         filters: of the layers, one number each, first layer first.
         kernel_size: of the cells' convolutions (those inside the SE block are 5x5).
         ce: half-steps of a context-embedding block before every cell; 0 for none, None for what the cell is published
@@ -66,7 +78,10 @@ class RecurrentPredictor(VideoModel):
         sampling_steps: training steps after which no true frame is fed after the context any more.
         time_reversed: each batch is trained on twice, forwards and reversed in time, with one optimiser step each, as
             CMS-LSTM was.
-        key_filters, memory_kernel_size: as in ``SAConvLSTMCell``, where None is its default; for ``sa_conv_lstm`` only.
+        key_filters, memory_kernel_size: as in ``SAConvLSTMCell``, where None is its default; for ``sa_conv_lstm``, and
+            the first one for ``gmg``.
+        offsets, trend_decay: as in ``MotionGuided``, where None is its default; for ``gmg``, and the first one for
+            ``motionrnn``.
         dtype: ``float32`` or ``mixed_bfloat16``.
 
     Deviation: biases start at 0, not uniformly random.
@@ -94,6 +109,8 @@ class RecurrentPredictor(VideoModel):
         time_reversed: bool = True,
         key_filters: int | None = None,
         memory_kernel_size: int | None = None,
+        offsets: Offsets | None = None,
+        trend_decay: TrendDecay | None = None,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="recurrent")
@@ -111,10 +128,10 @@ class RecurrentPredictor(VideoModel):
             raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
         if ce is not None and ce < 0:
             raise InputError(f"ce must be at least 0, received {ce}")
-        attention = {"key_filters": key_filters, "memory_kernel_size": memory_kernel_size}
-        attention = {name: value for name, value in attention.items() if value is not None}
-        if attention and cell != "sa_conv_lstm":
-            raise InputError(f"key_filters and memory_kernel_size are for sa_conv_lstm; omit them for {cell}")
+        special = _special(cell, key_filters, memory_kernel_size, offsets, trend_decay)
+        moving = cell in _SPECIAL["offsets"]
+        if moving and len(filters) < 2:
+            raise InputError(f"{cell} needs at least two layers, received filters {list(filters)}")
         if context < 1 or sampling_steps < 1:
             raise InputError(f"context and sampling_steps must be at least 1, received {context} and {sampling_steps}")
         if scored_from < 1:
@@ -124,19 +141,24 @@ class RecurrentPredictor(VideoModel):
         self.sampling, self.sampling_steps = sampling, sampling_steps
         self.time_reversed = time_reversed
         common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
-        self.cells = [
-            _cell(cell, ce, se, attention, filters=n, name=f"cell{i}", **common) for i, n in enumerate(filters)
-        ]
+        self.cells = []
+        for i, n in enumerate(filters):
+            if moving:
+                special["motion"] = i < len(filters) - 1
+            self.cells.append(_cell(cell, ce, se, special, filters=n, name=f"cell{i}", **common))
         if self.cells[0].zigzag and len(set(filters)) > 1:
             raise InputError(
                 f"{cell} hands its memory from layer to layer; filters must be equal, received {list(filters)}"
             )
         self.grid = (height // patch_size, width // patch_size, channels * patch_size**2)
         self.embed = conv(filters[0], 1, True, "embed", self.dtype_policy) if embed else None
+        self.highway = conv(filters[0], 1, False, "highway", self.dtype_policy) if moving else None
         self.output_conv = conv(self.grid[-1], 1, embed, "output", "float32")  # its rounding would be fed back
 
     def build(self, input_shape=None):
         shape = (None, *self.grid)
+        if self.highway is not None:
+            self.highway.build(shape)
         if self.embed is not None:
             self.embed.build(shape)
             shape = (*shape[:-1], self.embed.filters)
@@ -216,10 +238,15 @@ class RecurrentPredictor(VideoModel):
 
     def _predict(self, layers: tuple, inputs) -> tuple[tuple, tf.Tensor]:
         """One step: new states, and the prediction of the next frame, from a frame; both in patches."""
+        # What a layer hands to the next one beside its output.
+        flow = {"memory": layers[-1].memory} if self.cells[0].zigzag else {}
+        if self.highway is not None:
+            flow["highway"] = self.highway(inputs)
         x = inputs if self.embed is None else self.embed(inputs)
         new = []
         for cell, old in zip(self.cells, layers, strict=True):
-            x, state = cell(x, old._replace(memory=(new or layers)[-1].memory) if cell.zigzag else old)
+            x, state = cell(x, old._replace(**flow))
+            flow = {name: getattr(state, name) for name in flow}
             new.append(state)
         return tuple(new), self.output_conv(x)
 
@@ -243,16 +270,24 @@ class RecurrentPredictor(VideoModel):
         return state, from_patches(patches, self.patch_size, self.patch_order)
 
 
-def _cell(kind: str, ce, se, attention: dict, *, name: str, **common):
+def _special(cell: str, *values) -> dict[str, Any]:
+    """The arguments of some cells alone, those that are given."""
+    given = {name: value for name, value in zip(_SPECIAL, values, strict=True) if value is not None}
+    for name in given:
+        if cell not in _SPECIAL[name]:
+            raise InputError(f"{name} is for {' and '.join(_SPECIAL[name])}; omit it for {cell}")
+    return given
+
+
+def _cell(kind: str, ce, se, special: dict, *, name: str, **common):
     """A cell with the blocks asked for, or those it is published with."""
     cms = kind == "cms_lstm"
     blocks = {"ce": 5 * cms if ce is None else ce, "se": (1, 2, 4) * cms if se is None else se}
     if cms:
         return CMSLSTMCell(**blocks, name=name, **common)
-    if kind == "conv_lstm":
-        cell = ConvLSTMCell(name=name, **common)
-    elif kind == "st_lstm":
-        cell = STLSTMCell(name=name, **common)
+    if kind in ("motionrnn", "gmg"):
+        cell = GMGCell(focus=kind == "gmg", **special, name=name, **common)
     else:
-        cell = SAConvLSTMCell(**attention, name=name, **common)
+        kinds = {"conv_lstm": ConvLSTMCell, "st_lstm": STLSTMCell, "sa_conv_lstm": SAConvLSTMCell}
+        cell = kinds[kind](**special, name=name, **common)
     return CMSLSTMCell(**blocks, cell=cell, name=f"{name}_blocks", **common) if any(blocks.values()) else cell
