@@ -181,7 +181,7 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
 
 def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndarray:
     """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
-    from htsr.evaluation import CHUNK
+    from htsr.pictures import CHUNK
 
     clip = next(Clips(_OneClip(context.frames), batch_size=1).examples())
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
@@ -200,7 +200,7 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
 def save(out: Path, context: Context, prediction: np.ndarray, report: dict) -> None:
     """Write ``FILES``; those of an earlier prediction go first, so that never two are mixed."""
     from htsr import plots
-    from htsr.evaluation import GIF_FRAMES
+    from htsr.pictures import GIF_FRAMES
 
     for name in FILES:
         (out / name).unlink(missing_ok=True)

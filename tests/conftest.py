@@ -1,6 +1,7 @@
 """The whole suite runs on small arrays; TensorFlow's C++ log is not of interest here."""
 
 import os
+import sys
 
 import pytest
 
@@ -14,6 +15,14 @@ def video_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTSR_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_memory():
+    """A model's graphs hold much memory in reference cycles, which Python would keep for long."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session(free_memory=True)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from htsr import diagnostics, metrics, noise, plots
 from htsr.data.clips import Clips
 from htsr.diagnostics import REDRAWS, diagnose
 from htsr.errors import InputError
-from htsr.evaluation import clip_seeds
 from htsr.models import build_model
+from htsr.pictures import clip_seeds
 
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
 CONTEXT, HORIZON, EXAMPLES, SEED = 5, 6, 3, 7

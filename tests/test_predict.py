@@ -294,7 +294,7 @@ def test_the_input_is_not_overwritten(script, tmp_path):
 
 
 def test_pictures_end_where_memory_and_width_would_grow(script, tmp_path, monkeypatch):
-    monkeypatch.setattr("htsr.evaluation.GIF_FRAMES", 3)
+    monkeypatch.setattr("htsr.pictures.GIF_FRAMES", 3)
     monkeypatch.setattr(script, "PICTURED", 2)
     context = script.Context(np.zeros((2, 16, 16, 1), np.uint8), range(0, 4, 2), 4, (16, 16, 1), 1000.0, None)
     prediction = np.random.default_rng(0).integers(0, 256, (3, 5, 16, 16, 1), np.uint8)
