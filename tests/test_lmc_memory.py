@@ -27,42 +27,62 @@ def clips(batch=2, time=12, shape=(16, 16, 1), seed=0):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """A model on clips of 16 frames that records which ones a phase is given."""
-    model = tiny(warmup_steps=5, warmup_horizon=3)
+    """A function of seed, step and phase: the frames of 16 that the memory is given, and whether as a long clip."""
     calls = []
 
-    def record(clip, window, phase):
-        calls.append((clip[:, :, 0, 0, 0].numpy().tolist(), window[:, :, 0, 0, 0].numpy().tolist(), phase))
-        return {"l2": tf.zeros([2])}
+    def record(memory, clip, long=False):
+        calls.append((clip[:, :, 0, 0, 0].numpy().tolist(), long))
+        return tf.zeros([2, 4, 4, 4])
 
-    monkeypatch.setattr(model, "_terms", record)
+    monkeypatch.setattr(MotionMemory, "call", record)
+    model = tiny(warmup_steps=5, warmup_horizon=3)
     numbered = tf.repeat(tf.range(16.0)[None], 2, 0)[:, :, None, None, None] * tf.ones([16, 16, 1])
 
     def run(seed, step, phase="store"):
         model.loss_terms(numbered, tf.constant(seed), None if step is None else tf.constant(step), phase)
-        return calls.pop()
+        (call,) = calls
+        calls.clear()
+        return call
 
     return run
 
 
 def test_the_window_is_a_function_of_the_seed(seen):
     starts = set()
-    for seed in range(60):
-        clip, window, _ = seen(seed, 100)
-        assert clip == [[*range(16)]] * 2
+    for seed in range(24):
+        window, long = seen(seed, 100)
         start = window[0][0]
         assert window == [[*np.arange(start, start + 11)]] * 2  # the same in every clip
-        assert window == seen(seed, 50)[1]
+        assert long
         starts.add(start)
     assert starts == set(range(6))
+    assert seen(7, 5) == seen(7, 100)
 
 
-def test_warm_up_is_on_the_beginning_of_clips(seen):
+def test_what_the_memory_is_given_besides(seen):
     for step in (0, 4):
-        assert seen(1, step) == ([[*range(12)]] * 2, [[*range(12)]] * 2, "store")
-        assert seen(1, step, "recall")[0] == [[*range(12)]] * 2
-    for step in (5, None):
-        assert seen(1, step, "recall")[0] == [[*range(16)]] * 2
+        assert seen(1, step) == ([[*range(12)]] * 2, True)  # warm-up
+    for step in (4, 5, None):
+        assert seen(1, step, "recall") == ([[*range(9)]] * 2, False)
+
+
+@pytest.mark.parametrize("phase", ["store", "recall"])
+def test_warm_up_is_on_the_beginning_of_clips(phase):
+    x, seed = clips(time=16), tf.constant(0)
+    warm = tiny(warmup_steps=5, warmup_horizon=3).loss_terms(x, seed, tf.constant(4), phase)
+    done = tiny(warmup_steps=5, warmup_horizon=3, long_frames=16).loss_terms(x, seed, tf.constant(5), phase)
+    short = tiny(long_frames=12).loss_terms(x[:, :12], seed, phase=phase)
+    whole = tiny(long_frames=16).loss_terms(x, seed, phase=phase)
+    for name in ("l1", "l2"):
+        np.testing.assert_allclose(warm[name], short[name], rtol=1e-5)
+        np.testing.assert_allclose(done[name], whole[name], rtol=1e-5)
+        assert (np.abs(short[name] - whole[name]) > 1e-4).all()
+
+
+def test_clips_shorter_than_the_warm_up_are_counted_whole():
+    x, seed = clips(time=12), tf.constant(0)
+    warm = tiny(warmup_steps=5).loss_terms(x, seed, tf.constant(4), "store")
+    np.testing.assert_allclose(warm["l2"], tiny(long_frames=12).loss_terms(x, seed, phase="store")["l2"], rtol=1e-5)
 
 
 def test_validation_loss_is_that_of_the_rollout():
@@ -84,20 +104,29 @@ def test_a_prediction_has_the_same_bits_beside_any_batch_mates():
     np.testing.assert_allclose(model.rollout(x[:1], 4)[0], whole[:1], rtol=0, atol=1e-6)
 
 
-def test_frozen_variables_are_left_alone_by_weight_decay_too():
-    model, x = tiny(), clips()
-    model.compile(Adam(0.01, model.frozen_in_passes, weight_decay=0.5))
+def test_a_training_step_is_both_phases_whole_or_in_parts():
+    """What is frozen in a phase is left alone, by weight decay too."""
+    x, settings = clips(4), {"epsilon": 1e-3, "weight_decay": 0.5}
+    model = tiny(long_frames=12)  # the whole clip: no draw
+    model.compile(Adam(0.01, model.frozen_in_passes, **settings))
     parts = model.training_passes(x)
     step = tf.function(lambda index: model._optimizer_step(parts[index], tf.constant(0)))
+    losses = []
     for index, part in enumerate(parts):
-        frozen = {v.path for v in part.frozen}
+        free = {v.path for v in model.weights} - {v.path for v in part.frozen}
         before = {v.path: v.numpy() for v in model.weights}
-        step(index)
+        losses.append(step(index)["loss"])
         moved = {v.path for v in model.weights if (v.numpy() != before[v.path]).any()}
-        biases = {path for path in before if path.endswith("bias")}  # one may have no gradient
-        assert moved <= before.keys() - frozen
-        assert moved >= before.keys() - frozen - biases
-    assert "lmc_memory/memory/slots" in frozen
+        assert {path for path in free if not path.endswith("bias")} <= moved <= free  # a bias may have no gradient
+        assert ("lmc_memory/memory/slots" in free) == (part.arguments["phase"] == "store")
+    in_parts = tiny(long_frames=12)
+    in_parts.compile(Adam(0.01, in_parts.frozen_in_passes, **settings), accumulate=2)
+    logs = tf.function(in_parts.train_step)(x)
+    assert set(logs) == {"loss", "l1", "l2", "grad_norm"}
+    assert int(in_parts.optimizer.iterations) == in_parts.num_passes == 2
+    np.testing.assert_allclose(logs["loss"], np.mean(losses), rtol=1e-5)
+    for ours, whole in zip(in_parts.weights, model.weights, strict=True):
+        np.testing.assert_allclose(ours, whole, rtol=0, atol=1e-6, err_msg=whole.path)
 
 
 def test_adam_counts_the_updates_of_each_variable():
@@ -113,25 +142,6 @@ def test_adam_counts_the_updates_of_each_variable():
         plain.apply(grads[1:2], [alone])
         np.testing.assert_allclose(first, alone, rtol=1e-6)
     assert len(adam.variables) == 2 + 2 * 2
-
-
-def test_a_training_step_is_both_phases_whole_or_in_parts():
-    found = []
-    for accumulate in (1, 2):
-        model = tiny(long_frames=12)  # the whole clip: no draw
-        before = {v.path: v.numpy() for v in model.weights}
-        model.compile(Adam(1e-3, model.frozen_in_passes, epsilon=1e-3), accumulate=accumulate)
-        logs = tf.function(model.train_step)(clips(4))
-        assert set(logs) == {"loss", "l1", "l2", "grad_norm"}
-        assert int(model.optimizer.iterations) == model.num_passes == 2
-        after = {v.path: v.numpy() for v in model.weights}
-        for part in ("slots", "context_encoder/conv5/kernel", "matching_encoder/conv5/kernel"):
-            path = f"lmc_memory/memory/{part}"
-            assert (after[path] != before[path]).any(), path
-        found.append((float(logs["loss"]), after))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
-    for path, whole in found[0][1].items():
-        np.testing.assert_allclose(found[1][1][path], whole, rtol=0, atol=1e-6, err_msg=path)
 
 
 def test_training_goes_on_from_a_checkpoint_bit_for_bit():

@@ -133,28 +133,30 @@ class LMCMemory(VideoModel):
                 "set data.seq_len above the one and to the other at least"
             )
 
-        def whole():
-            start = tf.cast(noise_lib.uniform(seed) * (num_frames - self.long_frames + 1), tf.int32)
-            return self._terms(clip, tf.gather(clip, start + tf.range(self.long_frames), axis=1), phase)
-
-        def beginning():
-            first = clip[:, : self.context + self.warmup_horizon]
-            return self._terms(first, first, phase)
-
-        if step is None or not self.warmup_steps:
-            return whole()
-        return tf.cond(step < self.warmup_steps, beginning, whole)
-
-    def _terms(self, clip, window, phase: Phase):
-        context = clip[:, : self.context]
-        recalled = self.memory(window, long=True) if phase == "store" else self.memory(context)
+        horizon = num_frames - self.context
+        warm = self.warmup_steps > 0 and step is not None and step < self.warmup_steps
+        recalled = self.memory(clip[:, : self.context]) if phase == "recall" else self._stored(clip, seed, warm)
         future = tf.transpose(clip[:, self.context :], [1, 0, 2, 3, 4])
-        _, predictions = self._imagine(self._read(context, recalled), tf.range(future.shape[0]))
+        _, predictions = self._imagine(self._read(clip[:, : self.context], recalled), tf.range(horizon))
+        # Predictions do not depend on later ones: those that do not count cost time, but no second graph.
+        counted = tf.where(warm, min(self.warmup_horizon, horizon), horizon)
+        weights = tf.cast(tf.range(horizon) < counted, tf.float32)[:, None] / tf.cast(counted, tf.float32)
         error = predictions - future
         return {
-            "l1": tf.reduce_mean(tf.abs(error), [0, 2, 3, 4]),
-            "l2": tf.reduce_mean(tf.square(error), [0, 2, 3, 4]),
+            "l1": tf.reduce_sum(weights * tf.reduce_mean(tf.abs(error), [2, 3, 4]), 0),
+            "l2": tf.reduce_sum(weights * tf.reduce_mean(tf.square(error), [2, 3, 4]), 0),
         }
+
+    def _stored(self, clip, seed, warm):
+        """What the memory has about a long window of the clip."""
+
+        def window():
+            start = tf.cast(noise_lib.uniform(seed) * (clip.shape[1] - self.long_frames + 1), tf.int32)
+            return self.memory(tf.gather(clip, start + tf.range(self.long_frames), axis=1), long=True)
+
+        if warm is False:
+            return window()
+        return tf.cond(warm, lambda: self.memory(clip[:, : self.context + self.warmup_horizon], long=True), window)
 
     # ---- the model
 
