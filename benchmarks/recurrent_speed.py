@@ -2,10 +2,10 @@
 
     python -m benchmarks.recurrent_speed [--model cms_lstm] [--dtype mixed_bfloat16] [--repeats 3]
 
-The jobs are those timed for the published code (PyTorch 2.13, two CPU cores; see benchmarks/README.md): 8 clips of
-64x64 pixels, 10 frames to 10, at the published widths; one optimiser step, of which CMS-LSTM takes two per batch, and
-one rollout. One model a process: the peak memory is that of all its jobs so far. The parts are blocks of a single
-layer, forwards and backwards, times layers and steps; they miss what the loop itself costs.
+The jobs are those timed for the published code (PyTorch 2.13, two CPU cores; see benchmarks/README.md): 8 clips (of GMG
+and MotionRNN 4) of 64x64 pixels, 10 frames to 10, at the published widths; one optimiser step, of which CMS-LSTM takes
+two per batch, and one rollout. One model a process: the peak memory is that of all its jobs so far. The parts are
+blocks of a single layer, forwards and backwards, times layers and steps; they miss what the loop itself costs.
 """
 
 import argparse
@@ -18,13 +18,17 @@ MODELS = {
     "cms_lstm": {"cell": "cms_lstm"},
     "conv_lstm": {"cell": "conv_lstm", **OPENSTL},
     "st_lstm": {"cell": "st_lstm", **OPENSTL},
+    "motionrnn": {"cell": "motionrnn", **OPENSTL},
+    "gmg": {"cell": "gmg", "key_filters": 32, **OPENSTL},
 }
-ORIGINAL = {  # seconds of a step and of a rollout, MiB of both
+ORIGINAL = {  # seconds of a step and of a rollout, MiB of both; None where it was not measured
     "cms_lstm": (6.76, 2.43, 5832, 347),
     "conv_lstm": (5.45, 1.94, 1607, 478),
     "st_lstm": (11.65, 3.60, 2669, 541),
+    "motionrnn": (7.51, 2.5, 2600, None),
+    "gmg": (9.36, 3.1, 4430, None),
 }
-STEPS, BATCH = 19, 8
+STEPS, BATCH = 19, {"motionrnn": 4, "gmg": 4}
 
 
 def main() -> None:
@@ -43,9 +47,10 @@ def main() -> None:
     from htsr.models.base import TrainingPass
 
     keras.utils.set_random_seed(0)
+    batch = BATCH.get(args.model, 8)
     model = build_model("recurrent", dtype=args.dtype, sampling_steps=1000, **MODELS[args.model])
     model.compile(keras.optimizers.Adam(1e-3, weight_decay=0.01))
-    clip = tf.constant(np.random.default_rng(0).random((BATCH, 20, 64, 64, 1), np.float32))
+    clip = tf.constant(np.random.default_rng(0).random((batch, 20, 64, 64, 1), np.float32))
     half = tf.constant(500)
     step = tf.function(lambda c: model._optimizer_step(TrainingPass(c), half))
     forwards = tf.function(lambda c: model.loss_terms(c, tf.constant(0), half))
@@ -53,7 +58,7 @@ def main() -> None:
         "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10)],
         "forwards": lambda: forwards(clip),
         "step": lambda: step(clip),
-        **_parts(model.cells[1], model.grid[:2], tf),
+        **_parts(model.cells[1], batch, model.grid[:2], tf),
     }
     seconds, memory = {}, {}
     for name, job in jobs.items():
@@ -73,9 +78,9 @@ def main() -> None:
             print(f"  {name:22}{wall * times:8.2f}{cpu * times:8.2f}")
 
 
-def _parts(cell, grid, tf):
+def _parts(cell, batch, grid, tf):
     """Jobs for the blocks of one cell: forwards and backwards for one layer and step."""
-    maps = tf.random.stateless_normal([BATCH, *grid, cell.filters], [0, 0], dtype=cell.compute_dtype)
+    maps = tf.random.stateless_normal([batch, *grid, cell.filters], [0, 0], dtype=cell.compute_dtype)
 
     def both_ways(layer, *inputs):
         @tf.function
@@ -83,7 +88,7 @@ def _parts(cell, grid, tf):
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
                 loss = tf.add_n([tf.reduce_sum(out) for out in tf.nest.flatten(layer(*inputs))])
-            return tape.gradient(loss, [*inputs, *(v.value for v in layer.trainable_variables)])
+            return tape.gradient(loss, [*tf.nest.flatten(inputs), *(v.value for v in layer.trainable_variables)])
 
         return run
 
@@ -99,6 +104,15 @@ def _parts(cell, grid, tf):
             "SE: one 5x5 update": both_ways(cell.se.update_hidden, maps),
         }
         cell = cell.cell
+    if hasattr(cell, "motion"):
+        parts["motion (one layer has none)"] = both_ways(cell.motion, maps, cell.motion.initial_state(maps))
+        if cell.focus is not None:
+            parts |= {
+                "focus": both_ways(cell.focus, maps, maps),
+                "multi-scale": both_ways(cell.multi_scale, maps),
+                "attention": both_ways(cell.attention, maps, maps),
+            }
+        cell = cell.lstm
     inner = {"inputs_conv": "inputs' convolution", "hidden_conv": "hidden's convolution"}
     return parts | {name: both_ways(getattr(cell, attribute), maps) for attribute, name in inner.items()}
 

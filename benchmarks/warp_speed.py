@@ -1,10 +1,12 @@
 """What does sampling a map between its pixels cost, against the naive formulation?
 
     python -m benchmarks.warp_speed [--batch 16] [--repeats 20] [--xla]
+    python -m benchmarks.warp_speed --memory ours
 
 ``htsr.layers.warp.sample``, forwards and with gradients of maps and coordinates, against the formulation of the same
 function that the published models have: pad, round down, gather four times, weigh. The two alternate; their results are
-compared first. ``--xla`` compiles both.
+compared first. ``--xla`` compiles both. ``--memory ours`` or ``--memory naive`` prints what a training step of the
+published Moving MNIST setting keeps of its 57 samplings: one a process.
 """
 
 import argparse
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--memory", choices=["ours", "naive"])
     args = parser.parse_args()
     environment.import_tensorflow_quietly()
     import numpy as np
@@ -60,6 +63,9 @@ def main() -> None:
     from htsr.layers.warp import sample, tap_coordinates
 
     rng = np.random.default_rng(0)
+    if args.memory:
+        print(f"{args.memory}: {_kept_mib(sample if args.memory == 'ours' else gathered, args.batch)} MiB")
+        return
     print(f"{environment.describe()['processor']}, batch of {args.batch}{', XLA' if args.xla else ''}")
     print(f"{'':24}{'':>10}{'wall ms':>9}{'cpu ms':>8}{'naive: wall ms':>16}{'cpu ms':>8}{'wall ratio':>12}")
     for name, (height, width, channels) in SIZES.items():
@@ -90,6 +96,34 @@ def main() -> None:
             print(
                 f"{name:24}{part:>10}{wall:9.2f}{cpu:8.2f}{their_wall:16.2f}{their_cpu:8.2f}{ratio:12.2f}", flush=True
             )
+
+
+def _kept_mib(function, batch: int) -> int:
+    """What the peak memory of this process grows by in a loop of 57 samplings, one of the other's result, and back."""
+    import tensorflow as tf
+
+    from htsr.evaluation import peak_memory_mib
+    from htsr.layers.warp import tap_coordinates
+    from htsr.unroll import scan
+
+    height, width, channels = SIZES["Moving MNIST, TaxiBJ"]
+    x, offset = tf.random.normal([batch, height, width, channels]), tf.random.normal([batch, height, width, 18])
+
+    @tf.function
+    def run():
+        def step(x, _):
+            rows, columns = tap_coordinates(offset + tf.reduce_mean(x, -1, keepdims=True))
+            return tf.reduce_mean(function(x, rows, columns), -2), ()
+
+        with tf.GradientTape() as tape:
+            tape.watch([x, offset])
+            loss = tf.reduce_sum(scan(step, tf.range(57), x)[0])
+        return tape.gradient(loss, [x, offset])
+
+    before = peak_memory_mib()
+    for _ in range(3):
+        run()
+    return peak_memory_mib() - before
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def tap_coordinates(offset):
 def sample(x, rows, columns):
     """Bilinear interpolation of maps that are zero outside, at ``points`` points for every position.
 
-    The four pixels around every point are laid side by side first, so that one gathering reads them, and one scattering
-    takes their gradient back. Nothing but the arguments is kept for the gradient: in a recurrence, that of every step.
+    The gradient reads the four pixels around a point again, laid side by side, in one gathering, and takes theirs back
+    in one scattering. Of a step of a recurrence, places and weights stay in memory, but no pixels that were gathered.
 
     At whole coordinates, where the slope jumps, its gradient is the one towards the next higher coordinate, as in the
     published code, which rounds down.
@@ -78,47 +78,36 @@ def sample(x, rows, columns):
         ``(batch, rows, columns, points, channels)``.
     """
     _, height, width, channels = x.shape
-    shape = [-1, height, width, rows.shape[-1], channels]
-    index, down, right, inside = _squares(rows, columns, height, width)
-    weights = _corner_weights(down, right, inside)
+    width += 2  # with the zeros around
 
-    def corners():
-        padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        upper = tf.concat([padded[:, :-1, :-1], padded[:, :-1, 1:]], -1)
-        lower = tf.concat([padded[:, 1:, :-1], padded[:, 1:, 1:]], -1)
-        four = tf.reshape(tf.concat([upper, lower], -1), [-1, 4 * channels])
-        return tf.reshape(tf.gather(four, index), [-1, 4, channels])
+    # A point outside lies in the first square and has no weight there.
+    inside = (rows >= 0.0) & (rows < height + 1.0) & (columns >= 0.0) & (columns < width - 1.0)
+    rows, columns = tf.where(inside, rows, 0.0), tf.where(inside, columns, 0.0)
+    inside = tf.cast(inside, tf.float32)
+    top, left = tf.floor(rows), tf.floor(columns)
+    down, right = rows - top, columns - left
+    padded = tf.reshape(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1, channels])
+    first = tf.range(tf.shape(x)[0])[:, None, None, None] * ((height + 2) * width)
+    first += tf.cast(top * width + left, tf.int32)
+    steps = (0, 1, width, width + 1)  # to the upper left, upper right, lower left and lower right
+    upper, lower = (1.0 - down) * inside, down * inside
+    weights = [upper * (1.0 - right), upper * right, lower * (1.0 - right), lower * right]
 
     def gradient(g):
-        g = tf.reshape(g, [-1, 1, channels])
-        upper_left, upper_right, lower_left, lower_right = tf.unstack(tf.reduce_sum(g * corners(), -1), axis=1)
-        to_down = inside * ((1.0 - right) * (lower_left - upper_left) + right * (lower_right - upper_right))
-        to_right = inside * ((1.0 - down) * (upper_right - upper_left) + down * (lower_right - lower_left))
-        to_four = tf.reshape(g * weights, [-1, 4 * channels])
-        squares = (height + 1) * (width + 1)
-        to_four = tf.math.unsorted_segment_sum(to_four, index, tf.shape(x)[0] * squares)
-        to_four = tf.reshape(to_four, [-1, height + 1, width + 1, 4, channels])
+        pixels = tf.shape(padded)[0]
+        longer = tf.pad(padded, [[0, width + 1], [0, 0]])
+        squares = tf.concat([longer[step : pixels + step] for step in steps], -1)
+        corners = tf.reshape(tf.gather(squares, first), [-1, *first.shape[1:], 4, channels])
+        products = tf.reduce_sum(g[..., None, :] * corners, -1)
+        upper_left, upper_right, lower_left, lower_right = tf.unstack(products, axis=-1)
+        to_down = (1.0 - right) * (lower_left - upper_left) + right * (lower_right - upper_right)
+        to_right = (1.0 - down) * (upper_right - upper_left) + down * (lower_right - lower_left)
+        to_corners = tf.reshape(g[..., None, :] * tf.stack(weights, -1)[..., None], [-1, 4 * channels])
+        to_squares = tf.math.unsorted_segment_sum(to_corners, tf.reshape(first, [-1]), pixels)
+        parts = tf.reshape(to_squares, [-1, height + 2, width, 4, channels])
         # A pixel is the upper left corner of the square that it begins, and another corner of three before that.
-        to_x = to_four[:, 1:, 1:, 0] + to_four[:, 1:, :-1, 1] + to_four[:, :-1, 1:, 2] + to_four[:, :-1, :-1, 3]
-        return to_x, tf.reshape(to_down, tf.shape(rows)), tf.reshape(to_right, tf.shape(rows))
+        to_x = parts[:, 1:-1, 1:-1, 0] + parts[:, 1:-1, :-2, 1] + parts[:, :-2, 1:-1, 2] + parts[:, :-2, :-2, 3]
+        return to_x, inside * to_down, inside * to_right
 
-    return tf.reshape(tf.reduce_sum(corners() * weights, 1), shape), gradient
-
-
-def _squares(rows, columns, height: int, width: int):
-    """For every point, flat: the square of four pixels that it lies in, counted through the batch; how far down and how
-    far to the right in it; and 1 where there is such a square, else 0. Squares begin at 0, before the first pixel."""
-    inside = (rows >= 0.0) & (rows < height + 1.0) & (columns >= 0.0) & (columns < width + 1.0)
-    rows, columns = tf.where(inside, rows, 0.0), tf.where(inside, columns, 0.0)
-    top, left = tf.floor(rows), tf.floor(columns)
-    sample_index = tf.range(tf.shape(rows)[0])[:, None, None, None] * ((height + 1) * (width + 1))
-    index = tf.cast(top * (width + 1.0) + left, tf.int32) + sample_index
-    flat = (tf.reshape(value, [-1]) for value in (rows - top, columns - left, tf.cast(inside, tf.float32)))
-    return tf.reshape(index, [-1]), *flat
-
-
-def _corner_weights(down, right, inside):
-    """Of upper left, upper right, lower left and lower right: ``(..., 4, 1)``."""
-    upper, lower = (1.0 - down) * inside, down * inside
-    weights = (upper * (1.0 - right), upper * right, lower * (1.0 - right), lower * right)
-    return tf.stack(weights, -1)[..., None]
+    read = [weight[..., None] * tf.gather(padded, first + step) for weight, step in zip(weights, steps, strict=True)]
+    return tf.add_n(read), gradient
