@@ -18,7 +18,6 @@ SIZES = {  # rows, columns, channels of the map that moves
     "Moving MNIST, TaxiBJ": (8, 8, 32),
     "WeatherBench": (8, 16, 32),
     "128x128, patches of 4": (16, 16, 32),
-    "128x128, patches of 2": (32, 32, 32),
 }
 
 
