@@ -50,7 +50,7 @@ def compare_runs(args: argparse.Namespace) -> None:
     from htsr import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.checkpoints import load_model
+    from htsr.checkpoints import load_run
     from htsr.comparison import compare
     from htsr.protocol import evaluate_run, find_results, load_test_clips, make_protocol, read_protocol, save_protocol
 
@@ -58,7 +58,8 @@ def compare_runs(args: argparse.Namespace) -> None:
         protocol = read_protocol(args.protocol, data)
     else:
         protocol = make_protocol({**config["data"], **data}, {**config["eval"], **flags})
-    models = {name: load_model(run, args.checkpoint) for name, run in runs.items()}
+    loaded = {name: load_run(run, args.checkpoint) for name, run in runs.items()}
+    models = {name: model for name, (model, _) in loaded.items()}
     one_future = [name for name, model in models.items() if not model.stochastic]
     if protocol.eval["num_samples"] > 1 and one_future:
         raise InputError(f"{one_future[0]} has one future for a context; set eval.num_samples: 1 in the protocol")
@@ -66,7 +67,7 @@ def compare_runs(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, run in runs.items():
-        results[name] = find_results(run, protocol, args.checkpoint)
+        results[name] = find_results(run, protocol, loaded[name][1])
         if results[name] is None:
             print(f"\n{name}: evaluating {run}", flush=True)
             results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint).folder
@@ -76,7 +77,7 @@ def compare_runs(args: argparse.Namespace) -> None:
 
 
 def _named(arguments: list[str]) -> dict[str, Path]:
-    """Run folders by name; one without a name is called by its path below what all have in common."""
+    """Run folders by name; one without a name is called by the last two parts of its path."""
     pairs = [argument.rpartition("=")[::2] for argument in arguments]
     runs = [find_run(folder) for _, folder in pairs]
     names = [name or "/".join(run.parts[-2:]) for (name, _), run in zip(pairs, runs, strict=True)]
@@ -84,7 +85,10 @@ def _named(arguments: list[str]) -> dict[str, Path]:
         raise InputError(f"two runs are called {max(names, key=names.count)}; name them: NAME=LOGDIR")
     taken = {"copy_last", "mean_frame", "black", "truth"} & set(names)
     if taken or any("/" in name for name, _ in pairs):
-        raise InputError("a run cannot be called copy_last, mean_frame, black or truth, nor have a / in its name")
+        raise InputError(
+            "a run cannot be called copy_last, mean_frame, black or truth, nor have a / in its name; give it another: "
+            "NAME=LOGDIR"
+        )
     return dict(zip(names, runs, strict=True))
 
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from htsr.checkpoints import find_run
-from htsr.config import read_config
+from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
@@ -62,7 +62,6 @@ def run_evaluation(args: argparse.Namespace) -> None:
     from htsr import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.config import check_section
     from htsr.evaluation import SET_BY_PROGRAM, evaluate
     from htsr.protocol import evaluate_run, make_protocol, read_protocol
 

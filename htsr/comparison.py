@@ -213,5 +213,5 @@ def _markdown(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: 
     parts = [f"{title(report)}; mean [95 % bootstrap interval]; + {reference} is better, - it is worse (paired 95 %)."]
     for metric, about in reduced["metrics"].items():
         if metric.rpartition(".")[2] in HEADLINES:
-            parts.append(f"{about['label']}:\n\n{markdown(block(reduced, report, metric, reference))}")
+            parts.append(f"{about['label']}:\n\n{markdown(block(reduced, report, metric))}")
     return "\n\n".join(parts) + "\n"

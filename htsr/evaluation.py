@@ -11,7 +11,7 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -148,7 +148,8 @@ def evaluate(
     with Gathered(Path(out), {**settings, **identity}) as gathered:
         _gather(gathered, model, clips, scorer, settings)
         pictures = illustrate(model, clips, gathered.curves, settings, num_pictures, gathered.out)
-        report = _report(gathered, clips, mode, settings, units[1] - units[0], no_fvd)
+        reduced = gathered.curves.reduce(MODEL, seed, select, units[1] - units[0])
+        report = _report(gathered, clips, mode, settings, reduced["metrics"], no_fvd)
         report |= {
             "pictures": pictures,
             "warnings": _warnings(report, gathered.curves, expected_sha256, mode.warning),
@@ -156,7 +157,6 @@ def evaluate(
             "resumed_at_clip": gathered.resumed_at,
             "peak_memory_mib": peak_memory_mib(),
         }
-        reduced = gathered.curves.reduce(MODEL, seed, select, units[1] - units[0])
         _print(reduced, report)
         gathered.curves.save(gathered.out, reduced, report, file_name(mode.name))
         plot = gathered.out / f"{file_name(mode.name)}.png"
@@ -266,11 +266,16 @@ def _weights_sha256(model: VideoModel) -> str:
 
 
 def _report(
-    gathered: Gathered, clips: Clips, mode: Mode, settings: Mapping[str, Any], units: float, no_fvd: str | None
+    gathered: Gathered,
+    clips: Clips,
+    mode: Mode,
+    settings: Mapping[str, Any],
+    metrics: Iterable[str],
+    no_fvd: str | None,
 ) -> dict[str, Any]:
     """How the numbers came about."""
     curves, select = gathered.curves, settings["select"]
-    names = {name.partition("@")[0] for series in curves.series for name in curves.columns(series, units=units)}
+    names = {metric.partition("@")[0] for metric in metrics}
     report = {
         "metric_spec": METRIC_SPEC,
         **settings,

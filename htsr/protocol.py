@@ -165,12 +165,11 @@ def load_test_clips(protocol: Protocol) -> Clips:
     return load_clips(split=protocol.split, **protocol.data, seq_len=frames, batch_size=1)
 
 
-def find_results(run: Path, protocol: Protocol, checkpoint: str | int = "latest") -> Path | None:
-    """The newest results of a run's checkpoint under a protocol, or None.
+def find_results(run: Path, protocol: Protocol, manifest: Mapping[str, Any]) -> Path | None:
+    """The newest results of a run's checkpoint, that of a manifest, under a protocol, or None.
 
     A protocol with the digest of its clips wants results on the very same ones.
     """
-    _, manifest = load_run(run, checkpoint)
     for path in sorted(run.glob("eval/*/protocol.yml"), reverse=True):
         try:
             found = read_protocol(path)

@@ -139,11 +139,10 @@ class Scorer:
         if self._network:
             features = self._features(prediction) if features is None else features
             values[self._mode.column("lpips")] = self._network.distance(features, truth_features)
-        clipped = np.clip(prediction, 0, 1)
         if self._thresholds:
-            values |= event_counts(clipped, truth, self._thresholds, self._units)
+            values |= event_counts(np.clip(prediction, 0, 1), truth, self._thresholds, self._units)
         if self._reader:
-            values |= self._reader.read(clipped, *place)
+            values |= self._reader.read(np.clip(prediction, 0, 1), *place)
         return values
 
     def _features(self, frames: np.ndarray) -> np.ndarray | None:

@@ -29,7 +29,7 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str)
     ]
     for metric, about in reduced["metrics"].items():
         what = f"{about['better']} is better" if about["better"] else "neither is better"
-        lines += ["", f"{metric}: {about['label']} ({what})", *aligned(block(reduced, report, metric, reference))]
+        lines += ["", f"{metric}: {about['label']} ({what})", *aligned(block(reduced, report, metric))]
     for psnr in (metric for metric in reduced["metrics"] if metric.rpartition(".")[2] == "psnr"):
         pairs = {f"minus {name}": (of[psnr], None) for name, of in reduced["differences"].items() if psnr in of}
         rows = _rows(pairs, reduced["metrics"][psnr], report["horizon"])
@@ -38,7 +38,7 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str)
     return "\n".join(lines)
 
 
-def block(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str, reference: str) -> Block:
+def block(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str) -> Block:
     """One metric: a head and a row a lead time; series with several samples also by their mean and their best."""
     curves, differences, samples = reduced["curves"], reduced["differences"], report["num_samples"]
     columns = {}

@@ -129,7 +129,7 @@ class Curves:
 
     def values(self, series: str, metric: str, rule: str = "single", select: Select = "psnr") -> np.ndarray:
         """One float64 value per ``(clip, lead time)``; the rule is ``single``, ``mean`` or ``best``."""
-        return self._reader(series, metric, rule, select)(slice(None))
+        return self._reader(series, metric, rule, select, self.best_sample)(slice(None))
 
     def best_sample(self, series: str, metric: str | None = None) -> np.ndarray:
         """For every clip the sample that is best by a metric (default: PSNR) averaged over lead times, ``(clip,)``.
@@ -147,12 +147,13 @@ class Curves:
         """The columns of a series by name: a metric (``psnr``) or, with several samples, also its ``psnr_mean<K>`` and
         ``psnr_best<K>``."""
         samples = max(len(self.array(series, metric)) for metric in self._of(series))
+        best_sample = functools.cache(self.best_sample)  # most columns ask for that of the PSNR
         found = {}
         for name, column in columns(self._of(series), samples, units).items():
             several = len(self.array(series, column.components[0])) > 1
             for rule in ("single", "mean", "best") if several else ("single",):
                 shown = name if rule == "single" else f"{name}_{rule}{samples}"
-                readers = tuple(self._reader(series, metric, rule, select) for metric in column.components)
+                readers = tuple(self._reader(series, metric, rule, select, best_sample) for metric in column.components)
                 found[shown] = Reduced(name, column, readers, self.array(series, column.components[0]).shape[1:])
         return found
 
@@ -214,7 +215,9 @@ class Curves:
                         np.lib.format.write_array(file, self.array(series, metric), allow_pickle=False)
         save_json(Path(folder) / f"{name}.json", {"provenance": provenance, **reduced})
 
-    def _reader(self, series: str, metric: str, rule: str, select: Select) -> Callable[[slice], np.ndarray]:
+    def _reader(
+        self, series: str, metric: str, rule: str, select: Select, best_sample: Callable[..., np.ndarray]
+    ) -> Callable[[slice], np.ndarray]:
         """A function from a slice of lead times to one float64 value per ``(clip, lead time)``.
 
         It opens the values anew at every call: what stays mapped counts as memory of the process.
@@ -228,7 +231,7 @@ class Curves:
         if rule == "mean":
             return lambda leads: read()[:, :, leads].mean(axis=0, dtype=np.float64)
         own = select == "per_metric" and metric in columns([metric]) and columns([metric])[metric].better
-        chosen = self.best_sample(series, metric if own else None)
+        chosen = best_sample(series, metric if own else None)
         return lambda leads: read()[chosen, np.arange(len(chosen)), leads].astype(np.float64)
 
     def _of(self, series: str) -> "dict[str, _Values]":

@@ -7,8 +7,6 @@ to say. No reader is perfect and overlapping digits hide each other: read the tr
 """
 
 import functools
-import hashlib
-import io
 import itertools
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from htsr.errors import InputError
+from htsr.metrics.bundled import read_weights
 
 SIZE = 28
 CENTRE = SIZE // 2  # the centre of mass of an MNIST digit is at (14, 14), give or take a pixel
@@ -52,7 +51,7 @@ class DigitReader:
     """
 
     def __init__(self, weights: str | Path = WEIGHTS):
-        arrays = _read_weights(Path(weights))
+        arrays = read_weights(Path(weights), WEIGHTS_SHA256, "digit")
         self._classifier, self._detector = build_classifier(), build_detector()
         for name, network in (("classifier", self._classifier), ("detector", self._detector)):
             network.set_weights([arrays[f"{name}/{i}"] for i in range(len(network.weights))])
@@ -217,16 +216,6 @@ def _matched_distances(found: np.ndarray, is_found: np.ndarray, true: np.ndarray
     each = distances[:, digits, matchings]  # (frame, matching, digit)
     best = each.sum(axis=2).argmin(axis=1)
     return each[np.arange(len(each)), best]
-
-
-def _read_weights(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"digit weights not found: expected {path}; reinstall the package, which bundles them")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
-        raise InputError(f"digit weights {path} are damaged: expected SHA-256 {WEIGHTS_SHA256}; reinstall the package")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name].astype(np.float32) for name in arrays.files}
 
 
 def _checked(frames, labels, corners) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

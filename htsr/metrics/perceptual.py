@@ -6,8 +6,6 @@ moves the distance by less than 1e-4. Frames are not resized.
 """
 
 import functools
-import hashlib
-import io
 from pathlib import Path
 
 import keras
@@ -15,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from htsr.errors import InputError
+from htsr.metrics.bundled import read_weights
 
 WEIGHTS = Path(__file__).parent / "assets" / "lpips_alex_v0.1_float16.npz"
 WEIGHTS_SHA256 = "fc84e5bc36c49c807284ff1f6079b791ce40f1b382a1493ff1fab1fb4a00feb3"
@@ -62,7 +61,7 @@ class LPIPS:
     """
 
     def __init__(self, weights: str | Path = WEIGHTS):
-        self._network = _build_network(_read_weights(Path(weights)))
+        self._network = _build_network(read_weights(Path(weights), WEIGHTS_SHA256, "LPIPS"))
         self._graph = tf.function(self._embed, reduce_retracing=True, jit_compile=False)
 
     def features(self, frames: np.ndarray, check_range: bool = True) -> np.ndarray:
@@ -123,16 +122,6 @@ def _build_network(weights: dict[str, np.ndarray]) -> keras.Model:
         convolution.set_weights([kernel, bias])
         taps.append(_ScaledUnit(weights[f"lin{i}/weight"], dtype="float32")(x))
     return keras.Model(rgb, taps, trainable=False)
-
-
-def _read_weights(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"LPIPS weights not found: expected {path}; reinstall the package, which bundles them")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
-        raise InputError(f"LPIPS weights {path} are damaged: expected SHA-256 {WEIGHTS_SHA256}; reinstall the package")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name].astype(np.float32) for name in arrays.files}
 
 
 def _checked(frames, check_range: bool) -> np.ndarray:
