@@ -15,7 +15,8 @@ from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
-BESIDE_PROTOCOL = ("eval.batch_size", "eval.num_pictures", "data.datadir", "data.cache")  # a protocol does not fix them
+# A protocol does not fix these.
+BESIDE_PROTOCOL = ("eval.batch_size", "eval.batched", "eval.num_pictures", "data.datadir", "data.cache")
 
 
 def main() -> int:
@@ -82,6 +83,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
         protocol,
         checkpoint=args.checkpoint,
         batch_size=settings["batch_size"],
+        batched=settings["batched"],
         num_pictures=settings["num_pictures"],
         latents=not args.no_latents,
     )

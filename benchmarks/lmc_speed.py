@@ -38,7 +38,7 @@ def main() -> None:
     parts = {part.arguments["phase"]: part for part in model.training_passes(clip)}
     step = tf.function(lambda phase: model._optimizer_step(parts[phase], tf.constant(0)))
     jobs = {
-        "rollout": (1, lambda: [None for _ in model.rollout_chunks(clip[:, :CONTEXT], HORIZON)]),
+        "rollout": (1, lambda: [None for _ in model.rollout_chunks(clip[:, :CONTEXT], HORIZON, batched=True)]),
         "recall": (1, lambda: step("recall")),
         "store": (1, lambda: step("store")),
         **_parts(model, clip, tf),

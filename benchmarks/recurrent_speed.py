@@ -55,7 +55,7 @@ def main() -> None:
     step = tf.function(lambda c: model._optimizer_step(TrainingPass(c), half))
     forwards = tf.function(lambda c: model.loss_terms(c, tf.constant(0), half))
     jobs = {
-        "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10)],
+        "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10, batched=True)],
         "forwards": lambda: forwards(clip),
         "step": lambda: step(clip),
         **_parts(model.cells[1], batch, model.grid[:2], tf),

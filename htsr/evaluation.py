@@ -59,6 +59,7 @@ def evaluate(
     num_examples: int | None = 100,
     num_samples: int = 1,
     batch_size: int = 4,
+    batched: bool = False,
     seed: int = 0,
     noise: Literal["sample", "mean"] = "sample",
     select: Select | None = None,
@@ -87,7 +88,8 @@ def evaluate(
         num_examples: clips, the first ones in file order; None takes all.
         num_samples: futures per clip; with several, columns ``<metric>_mean<K>`` and ``<metric>_best<K>`` are added
             (see ``htsr.metrics.curves`` for the rules), and CRPS and spread–skill.
-        batch_size: clips predicted at once, each ``num_samples`` times.
+        batch_size: clips read and scored at once.
+        batched: predict them at once, too, not one by one (see ``VideoModel.rollout``): faster on a GPU.
         seed: of the model's noise and of the bootstrap.
         noise: ``sample``, or ``mean``: one rollout a clip with means in place of samples.
         select: what picks the best of several samples: ``psnr``, one sample for all metrics, or ``per_metric``; None
@@ -132,6 +134,7 @@ def evaluate(
         "num_examples": total,
         "num_samples": num_samples,
         "batch_size": batch_size,
+        "batched": batched,
         "seed": seed,
         "noise": noise if model.stochastic else "none: the model is deterministic",
         "select": select,
@@ -244,6 +247,7 @@ def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer,
                     num_samples=settings["num_samples"],
                     seed=clip_seeds(settings["seed"], indices),
                     noise=noise,
+                    batched=settings["batched"],
                     chunk=CHUNK,
                 )
                 digits = ()

@@ -51,7 +51,8 @@ def predict_clip(
         model: predicts.
         clips: of the evaluation.
         index: of the clip.
-        settings: ``context``, ``horizon``, ``num_samples``, ``seed`` and ``noise`` of the evaluation.
+        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``batched`` of the
+            evaluation.
     """
     context, horizon = settings["context"], settings["horizon"]
     (clip,) = next(clips.examples(index + 1, index, 1))
@@ -61,6 +62,7 @@ def predict_clip(
         num_samples=settings["num_samples"],
         seed=clip_seeds(settings["seed"], [index]),
         noise="sample" if settings["noise"] == "sample" else "mean",
+        batched=settings["batched"],
         chunk=CHUNK,
     )
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)

@@ -23,7 +23,7 @@ from htsr.models.htsr import HTSR
 from htsr.report import write_report
 
 SECTIONS = ("protocol", "data", "eval")
-OF_THE_MACHINE = ("batch_size", "num_pictures")  # arguments of `evaluate` that change no number
+OF_THE_MACHINE = ("batch_size", "batched", "num_pictures")  # arguments of `evaluate` that change a rounding at most
 _AFTER_EDITING = "after editing a protocol delete both digests in it"
 LATENT_CLIPS = 16  # for the diagnostics of latents
 _NOT_IN_PROTOCOL = (*SET_BY_PROGRAM, *OF_THE_MACHINE)
@@ -93,6 +93,7 @@ def evaluate_run(
     *,
     checkpoint: str | int = "latest",
     batch_size: int = 4,
+    batched: bool = False,
     num_pictures: int = 6,
     latents: bool = True,
 ) -> Evaluation:
@@ -102,7 +103,7 @@ def evaluate_run(
         logdir: run folder; results go to ``<run>/eval/<time>/``, or to where the same evaluation was interrupted.
         protocol: what is evaluated.
         checkpoint: ``latest``, ``best`` or a step.
-        batch_size, num_pictures: as in ``htsr.evaluate``.
+        batch_size, batched, num_pictures: as in ``htsr.evaluate``.
         latents: diagnose the latents of an HTSR model, too.
 
     Raises:
@@ -144,6 +145,7 @@ def evaluate_run(
         clips,
         out=run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
         batch_size=batch_size,
+        batched=batched,
         num_pictures=num_pictures,
         provenance=provenance,
         expected_sha256=protocol.clips_sha256,

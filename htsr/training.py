@@ -300,8 +300,8 @@ class _Validation:
         for i, clip in enumerate(self.clips.examples(self.num_examples)):
             for name, values in self._terms(clip[:, : self.train_frames], tf.constant(i)).items():
                 terms[name] = terms.get(name, 0.0) + float(tf.reduce_sum(values))
-            future = clip[:, self.context : self.context + self.horizon]
-            frames = self.model.rollout(clip[:, : self.context], self.horizon, seed=i, noise=self.noise)[0].clip(0, 1)
+            context, future = np.split(clip[:, : self.context + self.horizon], [self.context], 1)
+            frames = self.model.rollout(context, self.horizon, seed=i, noise=self.noise, batched=True)[0].clip(0, 1)
             errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
             count += len(clip)
             if i == 0:

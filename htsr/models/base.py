@@ -58,7 +58,7 @@ class VideoModel(keras.Model):
         context = tf.TensorSpec([None, None, *self.frame_shape])
         scalars = [tf.TensorSpec([], dtype) for dtype in (tf.int32, tf.bool)]
         signature = [context, scalars[0], tf.TensorSpec([None], tf.int32), scalars[1]]
-        self._start_graph = tf.function(self._tiled_start, input_signature=signature)
+        self._start_graph = tf.function(self.start, input_signature=signature)
         self._advance_graph = tf.function(self.advance, reduce_retracing=True)
 
     @abstractmethod
@@ -197,7 +197,14 @@ class VideoModel(keras.Model):
         """Predict the next ``length >= 1`` frames: the new state, ``(rows, length, height, width, channel)``."""
 
     def rollout_chunks(
-        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample", chunk: int = 50
+        self,
+        context,
+        horizon: int,
+        num_samples: int = 1,
+        seed=0,
+        noise: str = "sample",
+        batched: bool = False,
+        chunk: int = 50,
     ) -> Iterator[np.ndarray]:
         """``rollout`` in consecutive pieces of at most ``chunk`` frames, so that no horizon is too long for memory."""
         context = self._checked_context(context)
@@ -207,16 +214,29 @@ class VideoModel(keras.Model):
             )
         if noise not in ("sample", "mean"):
             raise InputError(f"noise must be 'sample' or 'mean', received {noise!r}")
-        seeds = _clip_seeds(tf.convert_to_tensor(np.asarray(seed, np.int32)), context)
-        state = self._start_graph(context, tf.constant(num_samples), seeds, tf.constant(noise == "sample"))
-        any_batch = tf.nest.map_structure(_any_rows, state)
+        seeds = _future_seeds(tf.convert_to_tensor(np.asarray(seed, np.int32)), context, num_samples)
+        stochastic = tf.constant(noise == "sample")
+        if batched:
+            states = [self._start_graph(context, tf.constant(num_samples), seeds, stochastic)]
+        else:
+            clips = len(context)
+            futures = [(i % clips, slice(i, i + 1)) for i in range(len(seeds))]
+            states = [
+                self._start_graph(context[i : i + 1], tf.constant(1), seeds[future], stochastic)
+                for i, future in futures
+            ]
+        any_batch = tf.nest.map_structure(_any_rows, states[0])
         self._advance_graph.get_concrete_function(any_batch, tf.TensorSpec([], tf.int32))
         for begin in range(0, horizon, chunk):
-            state, frames = self._advance_graph(state, tf.constant(min(chunk, horizon - begin)))
-            frames = frames.numpy()
-            yield frames.reshape(num_samples, -1, *frames.shape[1:])
+            length, pieces = tf.constant(min(chunk, horizon - begin)), []
+            for i, state in enumerate(states):
+                states[i], frames = self._advance_graph(state, length)
+                pieces.append(frames.numpy())
+            yield np.concatenate(pieces).reshape(num_samples, -1, *pieces[0].shape[1:])
 
-    def rollout(self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample") -> np.ndarray:
+    def rollout(
+        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample", batched: bool = False
+    ) -> np.ndarray:
         """Predict the frames after a context, without ever seeing them.
 
         Args:
@@ -226,6 +246,9 @@ class VideoModel(keras.Model):
             seed: int, or one int per clip ``(batch,)``: with those, a clip's futures do not depend on its place in
                 the batch.
             noise: ``"sample"``, or ``"mean"`` to take the mean in place of every sample.
+            batched: False computes one future at a time, so that its bits are the same whatever else is predicted.
+                True computes all together: faster where there are many, on a GPU above all, but kernels round
+                differently for another number of them, and a recurrence can amplify that.
 
         Returns:
             float32 ``(num_samples, batch, horizon, height, width, channel)``, not clipped. The first ``k`` frames of a
@@ -234,19 +257,16 @@ class VideoModel(keras.Model):
         Raises:
             InputError: for a context that is not such an array or an argument below 1.
         """
-        return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise)), axis=2)
+        return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise, batched)), axis=2)
 
     @tf.function(reduce_retracing=True)
     def rollout_graph(self, context, horizon, num_samples, seed):
         """``rollout`` of samples as one graph with tensors for all arguments, for export."""
-        state = self._tiled_start(context, num_samples, _clip_seeds(seed, context), tf.constant(True))
+        seeds = _future_seeds(seed, context, num_samples)
+        state = self.start(context, num_samples, seeds, tf.constant(True))
         _, frames = self.advance(state, horizon)
         shape = tf.concat([[num_samples, tf.shape(context)[0], horizon], self.frame_shape], 0)
         return tf.reshape(frames, shape)
-
-    def _tiled_start(self, context, num_samples, seeds, stochastic):
-        rows = tf.reshape(noise_lib.fold(seeds[None, :], tf.range(num_samples)[:, None]), [-1])
-        return self.start(context, num_samples, rows, stochastic)
 
     def _checked_context(self, context) -> tf.Tensor:
         shape = np.shape(context)
@@ -271,6 +291,7 @@ def _any_rows(x: tf.Tensor) -> tf.TensorSpec:
     return tf.TensorSpec([None, *x.shape[1:]] if x.shape.rank else [], x.dtype)
 
 
-def _clip_seeds(seed: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
-    """One seed a clip: those given, or made of a single one."""
-    return noise_lib.fold(seed, tf.range(tf.shape(context)[0])) if seed.shape.rank == 0 else seed
+def _future_seeds(seed: tf.Tensor, context: tf.Tensor, num_samples) -> tf.Tensor:
+    """One seed a future, sample by sample, of the clips' seeds: those given, or made of a single one."""
+    clips = noise_lib.fold(seed, tf.range(tf.shape(context)[0])) if seed.shape.rank == 0 else seed
+    return tf.reshape(noise_lib.fold(clips[None, :], tf.range(num_samples)[:, None]), [-1])
