@@ -1,12 +1,14 @@
 """Predict how a video goes on; nobody needs to know how it really does.
 
     python predict.py --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
+    python predict.py --pretrained htsr-mmnist-laptop --demo
 
 The last frames of the video are the context, so the prediction is what comes after its end; --start N begins the
 context at another frame. Frames become what the model was trained on: its size and channels, every n-th as in
 data.stride of the run, other aspect ratios as in data.fit. One future is made of means instead of samples where the
 run's eval.noise says so; several are always sampled. --out receives prediction.npz (every frame), prediction.mp4,
-prediction.gif (300 predicted frames at most), strip.png and predict.json.
+prediction.gif (300 predicted frames at most), strip.png and predict.json. --demo predicts the first clip of the test
+split of the run's data and shows the truth beside it.
 """
 
 import argparse
@@ -26,9 +28,11 @@ from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_form
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError, one_line_errors
 
+PRETRAINED = Path(__file__).parent / "pretrained"
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
 FPS = 10  # where the input does not say
 SLOWEST, FASTEST = 1, 50  # frames per second of GIF and film; viewers show no GIF faster
+MEANS = ", with means in place of samples (the run's eval.noise)"
 PICTURED = 8  # samples, side by side; prediction.npz holds all
 
 
@@ -49,9 +53,13 @@ class Context(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
-    parser.add_argument("--input", required=True, help="video file, GIF, folder of images, .npy or .npz")
-    parser.add_argument("--out", required=True, help="folder of the results; made when missing")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--logdir", help="run folder, or the model folder in it")
+    model.add_argument("--pretrained", metavar="NAME", help="a model that comes with this repository, see pretrained/")
+    video = parser.add_mutually_exclusive_group(required=True)
+    video.add_argument("--input", help="video file, GIF, folder of images, .npy or .npz")
+    video.add_argument("--demo", action="store_true", help="a test clip of the data the model was trained on")
+    parser.add_argument("--out", help="folder of the results, made when missing (default with --demo: demo)")
     parser.add_argument("--context", type=int, help="frames shown to the model (default: the run's eval.context)")
     parser.add_argument("--horizon", type=int, help="frames predicted after them (default: the run's eval.horizon)")
     parser.add_argument("--start", type=int, help="the context's first frame, from 0 (default: it ends with the video)")
@@ -73,9 +81,13 @@ def predict(args: argparse.Namespace) -> None:
         if value is not None and not minimum <= value < 2**31:
             bound = f"at least {minimum}" if value < minimum else f"at most {2**31 - 1}"
             raise InputError(f"--{name.replace('_', '-')} must be {bound}, received {value}")
-    run = find_run(args.logdir)
+    run = find_run(args.logdir) if args.logdir else _pretrained(args.pretrained)
     config = read_config(run / "config.yml")
-    video, out = _input(Path(args.input)), Path(args.out)
+    if args.demo and args.start is not None:
+        raise InputError(f"--start {args.start} is for --input; --demo shows a clip from its beginning")
+    if not args.demo and args.out is None:
+        raise InputError("--out is missing; give a folder for the results")
+    video, out = None if args.demo else _input(Path(args.input)), Path(args.out or "demo")
     _check_out(out, video, args.overwrite)
 
     from htsr import environment
@@ -93,21 +105,27 @@ def predict(args: argparse.Namespace) -> None:
         raise InputError(
             f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"
         )
-    form, stride = _format(model.frame_shape, config["data"].get("fit")), config["data"].get("stride", 1)
-    require_int("data.stride", stride, least=1)
-    context = read_context(video, form, settings["context"], stride, args.start)
     means = model.stochastic and settings["noise"] == "mean"
-    print(announcement(video, form, context, settings["context"], args.start, means), file=sys.stderr)
+    form, truth = None, None
+    if video is None:
+        context, truth, line = demo_clip(config["data"], settings)
+        line += MEANS if means else ""
+    else:
+        form, stride = _format(model.frame_shape, config["data"].get("fit")), config["data"].get("stride", 1)
+        require_int("data.stride", stride, least=1)
+        context = read_context(video, form, settings["context"], stride, args.start)
+        line = announcement(video, form, context, settings["context"], args.start, means)
+    print(line, file=sys.stderr)
     trained_on = _stand_in(config["data"])
     if trained_on:
         print(f"the model was trained on a {trained_on}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     numbers, prediction = context.numbers, rollout(model, context, settings, f"step {manifest['step']} of {run}")
     report = {
-        "input": video.name,
-        "frames": {"first": numbers[0], "last": numbers[-1], "stride": stride, "count": len(numbers)},
+        "input": video.name if video else line,
+        "frames": {"first": numbers[0], "last": numbers[-1], "stride": numbers.step, "count": len(numbers)},
         **{name: getattr(context, name) for name in ("total", "size", "fps", "note")},
-        "format": form._asdict(),
+        "format": form and form._asdict(),
         **{name: settings[name] for name in ("horizon", "num_samples", "seed")},
         "noise": settings["noise"] if model.stochastic else "none: the model is deterministic",
         "run": str(run),
@@ -115,8 +133,19 @@ def predict(args: argparse.Namespace) -> None:
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
         "environment": environment.describe(),
     }
-    save(out, context, prediction, report)
+    save(out, context, prediction, report, truth)
     print(f"{', '.join(FILES)} are in {out}")
+
+
+def demo_clip(data: dict, settings: dict) -> tuple[Context, np.ndarray, str]:
+    """The first test clip of the data that a model was trained on: its context, the frames after it, what it is."""
+    from htsr.protocol import load_test_clips, make_protocol
+
+    clips = load_test_clips(make_protocol(data, settings))
+    frames = np.rint(255 * next(clips.examples(1))[0]).astype(np.uint8)
+    numbers, size = range(settings["context"]), (*frames.shape[1:3], frames.shape[3])
+    line = f"first test clip of {data['name']}: predicting from {_frames(numbers)}"
+    return Context(frames[: len(numbers)], numbers, len(frames), size, None, None), frames[len(numbers) :], line
 
 
 def read_context(video: Video, form: FrameFormat, count: int, stride: int, start: int | None) -> Context:
@@ -175,7 +204,7 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
         line += f", {'scaled' if same else done} to {form.width} x {form.height}"
     if context.size[2] != form.channels:
         line += ", in grey" if form.channels == 1 else ", in three equal channels"
-    line += ", with means in place of samples (the run's eval.noise)" if means else ""
+    line += MEANS if means else ""
     return line + ("; --start chooses others" if start is None and not short else "")
 
 
@@ -197,20 +226,23 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
     return np.concatenate(pieces, axis=1)
 
 
-def save(out: Path, context: Context, prediction: np.ndarray, report: dict) -> None:
-    """Write ``FILES``; those of an earlier prediction go first, so that never two are mixed."""
+def save(out: Path, context: Context, prediction: np.ndarray, report: dict, truth: np.ndarray | None = None) -> None:
+    """Write ``FILES``, with the truth where it is known; those of an earlier prediction go first, so that never two are
+    mixed."""
     from htsr import plots
     from htsr.pictures import GIF_FRAMES
 
     for name in FILES:
         (out / name).unlink(missing_ok=True)
     observed, fps = len(context.frames), (context.fps or FPS) / context.numbers.step
-    np.savez_compressed(out / "prediction.npz", context=context.frames, prediction=prediction, fps=fps)
+    known = {} if truth is None else {"truth": truth}
+    np.savez_compressed(out / "prediction.npz", context=context.frames, prediction=prediction, fps=fps, **known)
     (out / "predict.json").write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
-    rows = {
-        "prediction" if len(prediction) == 1 else f"sample {number}": np.concatenate([context.frames, sample])
+    futures = known | {
+        "prediction" if len(prediction) == 1 else f"sample {number}": sample
         for number, sample in enumerate(prediction[:PICTURED], 1)
     }
+    rows = {label: np.concatenate([context.frames, future]) for label, future in futures.items()}
     plots.save_strip(out / "strip.png", rows, observed)
     speed = min(max(fps, SLOWEST), FASTEST)
     beginning = {label: row[: observed + GIF_FRAMES] for label, row in rows.items()}
@@ -241,12 +273,20 @@ def _input(path: Path) -> Video:
     return Video(path.name or path.resolve().name, path)
 
 
-def _check_out(out: Path, video: Video, overwrite: bool) -> None:
+def _pretrained(name: str) -> Path:
+    """The run folder of a model that comes with this repository."""
+    there = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yml"))
+    if name not in there:
+        raise InputError(f"--pretrained must be one of {', '.join(there)}, received {name!r}")
+    return PRETRAINED / name
+
+
+def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
-    if out.exists() and out.samefile(video.path):
+    if video and out.exists() and out.samefile(video.path):
         raise InputError(f"--out {out} is the input; give another folder")
-    if video.path.resolve().parent == out.resolve() and video.path.name in FILES:
+    if video and video.path.resolve().parent == out.resolve() and video.path.name in FILES:
         raise InputError(f"--input {video.path} is a file that this writes; give another --out")
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from htsr import checkpoints
 from htsr.config import save_config
+from htsr.data import load_clips
 from htsr.data.video_files import FrameFormat, Video, convert, write_video
 from htsr.errors import InputError
 from htsr.models import build_model
@@ -163,6 +164,46 @@ def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, fra
     assert run_script(*common, "--overwrite")[0] == 0
     assert json.loads((tmp_path / "predict.json").read_text())["frames"]["first"] == 11
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_demo_is_a_test_clip_with_its_truth(stochastic, run_script, script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "PRETRAINED", stochastic.parent)
+    monkeypatch.chdir(tmp_path)
+    status, printed, line = run_script("--pretrained", stochastic.name, "--demo")
+    assert status == 0, line
+    assert "first test clip of moving_mnist: predicting from frames 0 to 3, with means in place of samples" in line
+    assert printed.strip() == f"{', '.join(script.FILES)} are in demo"
+    whole = next(load_clips("moving_mnist", split="test", seq_len=10, batch_size=1).examples(1))
+    with np.load(tmp_path / "demo" / "prediction.npz") as saved:
+        for name, part in {"context": whole[0, :4], "truth": whole[0, 4:]}.items():
+            np.testing.assert_array_equal(saved[name], np.rint(255 * part))
+        rolled = checkpoints.load_model(stochastic).rollout(whole[:, :4], 6, noise="mean")
+        np.testing.assert_array_equal(saved["prediction"], np.rint(255 * rolled[:, 0].clip(0, 1)))
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == FILES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--demo", "--start", 3], "error: --start 3 is for --input; --demo shows a clip from its beginning"),
+        (["--input", "clip.avi"], "error: --out is missing; give a folder for the results"),
+        (["--input", "clip.avi", "--demo"], "predict.py: error: argument --demo: not allowed with argument --input"),
+        (["--demo", "--pretrained", "x"], "predict.py: error: argument --pretrained: not allowed with argument --log"),
+    ],
+)
+def test_what_a_demo_does_not_go_with(deterministic, run_script, arguments, message):
+    status, printed, line = run_script("--logdir", deterministic, *arguments)
+    assert (status, printed) == (2, "")
+    assert line.startswith(message)
+
+
+def test_an_unknown_pretrained_model_is_refused(run_script, script, monkeypatch, tmp_path):
+    for name in ("cms", "htsr"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yml").touch()
+    monkeypatch.setattr(script, "PRETRAINED", tmp_path)
+    status, _, line = run_script("--pretrained", "htsr-kth", "--demo")
+    assert (status, line) == (2, "error: --pretrained must be one of cms, htsr, received 'htsr-kth'")
 
 
 def test_frames_are_taken_as_in_training(deterministic, frames, run_script, tmp_path):
