@@ -78,7 +78,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     else:
         protocol = make_protocol(config["data"], settings)
     evaluate_run(
-        run,
+        args.logdir,
         protocol,
         checkpoint=args.checkpoint,
         batch_size=settings["batch_size"],

@@ -333,9 +333,11 @@ def _restore(model: VideoModel, run: Path) -> int:
         return 0
     step, arrays, _ = found
     checkpoints.assign_model(model, arrays)
-    checkpoints.assign_model(model.optimizer, arrays, "optimizer")
+    imported = step == 0  # a run's own checkpoints are of later steps
+    if not imported or any(name.startswith("optimizer/") for name in arrays):
+        checkpoints.assign_model(model.optimizer, arrays, "optimizer")
     for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
-        variable.assign(arrays[name])
+        variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step
 
