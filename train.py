@@ -76,7 +76,9 @@ def train(config: dict, run) -> int:
             before = read_config(run / "config.yml")
             # A folder may move; without one, the bundled digits are used.
             moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
-            changed = differences(before, config, ignore=MAY_CHANGE + moved)
+            # Imported weights have been trained on nothing here.
+            untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
+            changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
             if changed:
                 raise InputError(
                     f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "

@@ -80,7 +80,7 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
         *(f"- `{file['name']}`, {file['bytes']:,} bytes, SHA-256 `{file['sha256']}`" for file in record["files"]),
         f"- the file's counters: {counters or 'none'}; optimizer: {record['optimizer']}",
         f"- in the file and not imported: {_names(record['left_out'])}; read by nothing: {_names(record['unread'])}",
-        *(f"- model as {origin} says: {', '.join(keys)}" for origin, keys in origins.items()),
+        *(f"- by {origin}: {', '.join(keys)}" for origin, keys in origins.items()),
         f"- every name, and what was made of it: [{IMPORTED}]({IMPORTED})",
     ]
 

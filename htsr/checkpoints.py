@@ -307,8 +307,8 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
         if manifest["schema"] != SCHEMA:
             raise InputError(
-                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; use the "
-                "version that wrote it, or another checkpoint"
+                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; "
+                "use the version that wrote it, or another checkpoint"
             )
         path = directory / "state.npz"
         if path.stat().st_size != manifest["files"][path.name]["bytes"]:

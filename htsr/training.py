@@ -333,8 +333,8 @@ def _restore(model: VideoModel, run: Path) -> int:
         return 0
     step, arrays, _ = found
     checkpoints.assign_model(model, arrays)
-    imported = step == 0  # a run's own checkpoints are of later steps
-    if not imported or any(name.startswith("optimizer/") for name in arrays):
+    # Imported weights are of step 0 and may be without an optimiser, which then starts anew.
+    if step or any(name.startswith("optimizer/") for name in arrays):
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
     for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
         variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))

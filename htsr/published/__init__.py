@@ -1,8 +1,8 @@
 """Weights of published code, read into ordinary run folders of ours.
 
-A weight file is something from the internet. Nothing of it is run: pickles are read opcode by opcode and can make numbers
-and texts only (``torch_pickle``). Names, shapes and sizes are held against the model that they imply, which takes no
-memory, before an array is read; the model has no more numbers than the file.
+A weight file is something from the internet. Nothing of it is run: pickles are read opcode by opcode and can make
+numbers and texts only (``torch_pickle``). Names, shapes and sizes are held against the model that they imply, which
+takes no memory, before an array is read; the model has no more numbers than the file.
 """
 
 import hashlib
@@ -45,8 +45,8 @@ def import_weights(
     Args:
         source: whose code wrote the weights: ``htsr``, ``cwvae``, ``cms_lstm``, ``conv_lstm``, ``predrnn``,
             ``motionrnn``, ``gmg`` or ``lmc_memory``.
-        file: a file of ``torch.save`` or safetensors; of ``htsr`` and ``cwvae`` the folder of a checkpoint of TensorFlow
-            1, or the path that its files have in common. The authors' ``config.yml`` is looked for above it.
+        file: a file of ``torch.save`` or safetensors; of ``htsr`` and ``cwvae`` the folder of a checkpoint of
+            TensorFlow 1, or the path that its files have in common. The authors' ``config.yml`` is looked for above it.
         out: the run folder to create; it appears only when it is complete.
         config: a config of ours, whose sections ``data``, ``train`` and ``eval`` are taken; without one they are made
             up to fit the model.
@@ -78,6 +78,8 @@ def import_weights(
     unread = _check(source, about, contents, list(named.values()))
     arrays = {name: _value(contents, *made) for name, made in named.items()}
     slots = _slots(settled.config, contents, arrays, recipes) if about.slots else {}
+    if slots:
+        unread = [name for name in unread if not name.endswith(("/m", "/v"))]
     record = {
         "source": source,
         "what": about.what,
@@ -112,8 +114,8 @@ def _check(source: str, about: Source, contents: Contents, pairs: Pairs) -> list
     held = sum(math.prod(tensors[name].shape) for name in needed)
     if numbers != held:
         raise InputError(
-            f"{path}: {source} with this config has {numbers} parameters, but the file has {held} of these names; check "
-            "the sizes in --config and --set, or leave them out"
+            f"{path}: {source} with this config has {numbers} parameters, but the file has {held} of these names; "
+            "check the sizes in --config and --set, or leave them out"
         )
     claimed = sum(tensors[name].num_bytes for name in needed)
     size = sum(Path(file).stat().st_size for file in contents.files)
@@ -132,8 +134,8 @@ def _value(contents: Contents, variable: Any, recipe: Recipe) -> np.ndarray:
 
     shapes = ", ".join(f"{name} {list(contents.tensors[name].shape)}" for name in recipe.names[:3])
     refused = InputError(
-        f"{contents.files[0]}: {shapes} cannot become {variable.path}, which has the shape {list(variable.shape)}; check "
-        "--from and the config"
+        f"{contents.files[0]}: {shapes} cannot become {variable.path}, which has the shape {list(variable.shape)}; "
+        "check --from and the config"
     )
     try:
         value = recipe(array)

@@ -1,5 +1,6 @@
-"""The safetensors format: the length of a JSON header, the header, and numbers. The package of that name is not needed."""
+"""The safetensors format: the length of a JSON header, the header, and numbers. That package is not needed."""
 
+import itertools
 import json
 import math
 import struct
@@ -44,7 +45,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: its header is damaged ({str(error)[:100]}); fetch the file again") from None
     spans = sorted(about["data_offsets"] for about in header.values())
-    if any(begin < end for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)):
+    if any(begin < end for (_, end), (begin, _) in itertools.pairwise(spans)):
         raise InputError(f"{path}: tensors lie on top of each other; the file is damaged or hostile")
     return found
 

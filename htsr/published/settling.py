@@ -72,7 +72,7 @@ def settle(
 def _arguments(name: str, source: Source, contents: Contents, ours, original, given):
     """The model's arguments, complete and checked, and where they are from."""
     set_by_config = dict(ours["model"])
-    _check_model(name, source, set_by_config.pop("name", None), f"--config has model.name")
+    _check_model(name, source, set_by_config.pop("name", None), "--config has model.name")
     given = dict(given)
     _check_model(name, source, given.pop("name", None), "--set has model.name")
     for key in source.fixed:

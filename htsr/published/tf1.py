@@ -1,6 +1,5 @@
 """Checkpoints of TensorFlow 1, and the config that the original HTSR and Clockwork VAE programs write beside them."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,10 +44,10 @@ def read_checkpoint(path: Path, signature: Sequence[str], source: str) -> Conten
     for name, shape in shapes.items():
         if dtypes[name].name not in SIZES:
             continue
-        shape = check_shape(name, shape)
-        if math.prod(shape) * SIZES[dtypes[name].name] > total:
+        tensor = Tensor(check_shape(name, shape), dtypes[name].name, _reading(reader, prefix, name))
+        if tensor.num_bytes > total:
             raise InputError(f"{name} has the shape {list(shape)}, more than the {total} bytes of {data[0].name} hold")
-        tensors[name] = Tensor(shape, dtypes[name].name, _reading(reader, prefix, name))
+        tensors[name] = tensor
     counters = {
         name: int(tensors[variable].read())
         for name, variable in (("step", "step"), ("iterations", "optimizer/Adam/iter"))

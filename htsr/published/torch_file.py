@@ -1,7 +1,7 @@
 """PyTorch's files: the archive of today, and the format before version 1.6. PyTorch is not needed.
 
-Both are a pickle that describes tensors, and storages: plain numbers. Of neither is anything run (``torch_pickle``), and
-of the storages only what a model needs is read.
+Both are a pickle that describes tensors, and storages: plain numbers. Of neither is anything run (``torch_pickle``),
+and of the storages only what a model needs is read.
 """
 
 import contextlib

@@ -1,10 +1,10 @@
 """The pickles in PyTorch's files, read without unpickling.
 
-A pickle is a program; Python's own reader of it may call anything. Here its opcodes are gone through one by one, and all
-they can make is dicts, lists, tuples, numbers, texts and ``Tensor``s. Names of functions and classes are never looked up:
-the few that rebuild tensors are recognised by their names, others of PyTorch, NumPy and training frameworks become an
-empty ``Placeholder``, and any further one is refused. Sizes and steps are bounded, so that no small file can fill the
-memory or take long.
+A pickle is a program; Python's own reader of it may call anything. Here its opcodes are gone through one by one, and
+all they can make is dicts, lists, tuples, numbers, texts and ``Tensor``s. Names of functions and classes are never
+looked up: the few that rebuild tensors are recognised by their names, others of PyTorch, NumPy and training frameworks
+become an empty ``Placeholder``, and any further one is refused. Sizes and steps are bounded, so that no small file can
+fill the memory or take long.
 """
 
 import pickletools
