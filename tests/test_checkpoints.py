@@ -368,6 +368,11 @@ def test_load_model_from_run_or_model_folder(run):
         np.testing.assert_array_equal(checkpoints.load_model(folder).get_weights()[0], average["ema/first/kernel"])
     for model in (checkpoints.load_model(run, ema=False), checkpoints.load_model(str(run), which=1)):
         np.testing.assert_array_equal(model.get_weights()[0], arrays["model/first/kernel"])
+    for step, kernel in ((1, arrays["model/first/kernel"]), (2, average["ema/first/kernel"])):
+        model = checkpoints.load_model(run / "model" / f"step_{step}")
+        np.testing.assert_array_equal(model.get_weights()[0], kernel)
+    with pytest.raises(InputError, match="step_1 is the checkpoint of step 1, but 2 was asked for; give"):
+        checkpoints.load_model(run / "model" / "step_1", 2)
 
 
 def test_load_model_refusals(run, tmp_path):

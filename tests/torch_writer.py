@@ -42,7 +42,7 @@ def encode(value: Any, storages: dict[str, np.ndarray], legacy: bool = False) ->
         kind = name("torch", STORAGES[value.dtype.name])
         view = (None,) if legacy else ()
         storage = persistent("storage", kind, key, "cpu", value.size, *view)
-        strides = [n // value.itemsize for n in np.ascontiguousarray(value).strides]
+        strides = [n // value.itemsize for n in value.copy().strides]
         return tensor(storage, value.shape, strides)
     if isinstance(value, dict):
         items = b"".join(encode(part, storages, legacy) for pair in value.items() for part in pair)

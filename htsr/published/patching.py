@@ -20,12 +20,14 @@ def patching(patch_channels: int, grid: Sequence[int] | None, given: Mapping[str
     size, shape = given.get("patch_size"), given.get("frame_shape")
     channels = shape[-1] if isinstance(shape, Sequence) and len(shape) == 3 else None
     sides = [n for n in range(1, 65) if patch_channels % n**2 == 0 and channels in (None, patch_channels // n**2)]
-    if size is None:
-        size = max(sides, default=0)
+    if size is None and sides:
+        size = max(sides)
     if size not in sides:
+        what = [f"patches of {size}x{size}"] * (size is not None)
+        what += [f"frames of {channels} channels"] * (channels is not None)
         raise InputError(
-            f"the weights have {patch_channels} channels a patch, which model.patch_size = {size or 'of any number'} "
-            f"and frames of {channels or 'any number of'} channels do not give; set others, or leave them out"
+            f"the weights have {patch_channels} channels a patch, which {' and '.join(what)} do not give; leave out "
+            "model.patch_size or model.frame_shape"
         )
     channels = patch_channels // size**2
     return {"patch_size": size, **({"frame_shape": [*(n * size for n in grid), channels]} if grid else {})}
