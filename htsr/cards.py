@@ -68,9 +68,9 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
     if not (run / IMPORTED).is_file():
         return []
     record = json.loads((run / IMPORTED).read_text(encoding="utf-8"))
-    origins: dict[str, list[str]] = {}
+    origins: dict[str, dict[str, Any]] = {}
     for key, origin in record["arguments"].items():
-        origins.setdefault(origin, []).append(f"{key} {json.dumps(config['model'].get(key))}")
+        origins.setdefault(origin, {})[key] = config["model"].get(key)
     counters = ", ".join(f"{key} {value}" for key, value in record["counters"].items())
     return [
         "",
@@ -80,7 +80,7 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
         *(f"- `{file['name']}`, {file['bytes']:,} bytes, SHA-256 `{file['sha256']}`" for file in record["files"]),
         f"- the file's counters: {counters or 'none'}; optimizer: {record['optimizer']}",
         f"- in the file and not imported: {_names(record['left_out'])}; read by nothing: {_names(record['unread'])}",
-        *(f"- by {origin}: {', '.join(keys)}" for origin, keys in origins.items()),
+        *(f"- by {origin}: {_inline(values)}" for origin, values in origins.items()),
         f"- every name, and what was made of it: [{IMPORTED}]({IMPORTED})",
     ]
 
@@ -89,15 +89,16 @@ def _results(run: Path) -> list[str]:
     """The newest finished evaluation's PSNR, SSIM and LPIPS over the horizon."""
     for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
         found = json.loads(path.read_text(encoding="utf-8"))
-        reduced, report = found, found.get("provenance", {})
-        metrics = [metric for metric in reduced.get("metrics", {}) if metric in HEADLINES]
         try:
-            tables = [(reduced["metrics"][m]["label"], markdown(block(reduced, report, m))) for m in metrics]
+            report = found["provenance"]
+            metrics = [metric for metric in found["metrics"] if metric in HEADLINES]
+            tables = [(found["metrics"][m]["label"], markdown(block(found, report, m))) for m in metrics]
             heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({path.parent.relative_to(run)})"
         except (KeyError, TypeError):
             continue  # of another version
         parts = [line for label, table in tables for line in ("", f"{label}:", "", table)]
-        return ["", "## Results", "", heading, *parts]
+        marks = "Mean over clips [95 % bootstrap interval]; + model is better than this series, - it is worse."
+        return ["", "## Results", "", heading, "", marks, *parts]
     return ["- not evaluated yet"]
 
 
@@ -109,4 +110,5 @@ def _names(some: Mapping[str, Any]) -> str:
 
 
 def _inline(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {json.dumps(value)}" for key, value in values.items() if value is not None)
+    """Keys and values in a line; where data lies on this machine is nobody else's matter."""
+    return ", ".join(f"{k} {json.dumps(v)}" for k, v in values.items() if v is not None and k != "datadir")

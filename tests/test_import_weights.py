@@ -18,6 +18,7 @@ from htsr import checkpoints
 from htsr.cards import write_card
 from htsr.errors import InputError
 from htsr.layers.patches import from_patches
+from htsr.models import build_model
 from htsr.published.sources import SOURCES
 
 ROOT = Path(htsr.__file__).parents[1]
@@ -62,14 +63,19 @@ def checkpoint(name: str, folder: Path, settings: dict | None = None, drop: str 
     variables = {key: a for key, a in variables.items() if not drop or drop not in key}
     (folder / "model").mkdir(parents=True)
     (folder / "config.yml").write_text(yaml.safe_dump({**ORIGINAL_CONFIG, **(settings or {})}), encoding="utf-8")
+    save_tf1(variables, folder / "model" / "model.ckpt")
+    return folder / "model"
+
+
+def save_tf1(variables: dict[str, np.ndarray], prefix: Path) -> None:
+    """As the Saver of TensorFlow 1."""
     keys = sorted(variables)
     tf.raw_ops.SaveV2(
-        prefix=str(folder / "model" / "model.ckpt"),
+        prefix=str(prefix),
         tensor_names=keys,
         shape_and_slices=[""] * len(keys),
         tensors=[tf.constant(variables[key]) for key in keys],
     )
-    return folder / "model"
 
 
 def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float]:
@@ -139,6 +145,37 @@ def test_a_checkpoint_without_slots(tmp_path):
     run = htsr.import_weights("cwvae", folder / "model.ckpt", tmp_path / "run")
     assert checkpoints.load(run / "model")[0] == 0
     assert "Adam starts anew" in (run / "model.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("htsr", {"levels": 1}),
+        ("cwvae", {"levels": 2, "dense_layers": 1, "stoch": 3, "frame_shape": (64, 64, 3)}),
+        ("htsr", {"levels": 4, "dense_layers": 2, "dense_units": 7, "deter": 9, "units": 5}),
+    ],
+)
+def test_any_number_of_levels_and_sizes(source, arguments, tmp_path):
+    """All is read off the checkpoint, without the original's config."""
+    sizes = {"stoch": 4, "deter": 6, "units": 8, "dense_units": 10, "channels_mult": 0.125}
+    switches = {key: SOURCES[source].published[key] for key in SOURCES[source].fixed}
+    model = build_model("htsr", **{**sizes, **switches, **arguments})
+    pairs = SOURCES[source].pairs(model)
+    save_tf1({recipe.names[0]: variable.numpy() for variable, recipe in pairs}, tmp_path / "model.ckpt")
+    run = htsr.import_weights(source, tmp_path / "model.ckpt.index", tmp_path / "run")
+    for got, want in zip(htsr.load_model(run).weights, model.weights, strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=want.path)
+
+
+def test_layer_normalisation_tells_the_size_of_frames(tmp_path):
+    arrays = weights("predrnn")
+    for key in [key for key in arrays if key.endswith(".0.weight")]:
+        for kind in ("weight", "bias"):
+            arrays[key.replace(".0.weight", f".1.{kind}")] = np.ones((len(arrays[key]), 8, 6), "f4")
+    run = htsr.import_weights("predrnn", torch_writer.save(tmp_path / "w.pt", arrays), tmp_path / "run")
+    model = yaml.safe_load((run / "config.yml").read_text())["model"]
+    assert (model["frame_shape"], model["layer_norm"]) == ([32, 24, 1], True)
+    assert htsr.load_model(run).rollout(np.zeros((1, 2, 32, 24, 1), "f4"), 1).shape == (1, 1, 1, 32, 24, 1)
 
 
 def test_wrappers_optimisers_and_other_files(tmp_path):
@@ -226,7 +263,7 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("gmg", "cms_lstm", "holds no weights of cms_lstm"),
         ("conv_lstm", "predrnn", "holds no weights of predrnn: .* check --from"),
         ("predrnn", "conv_lstm", r"of conv_lstm with this config: names 2 \(cell_list.0.conv_m.0.weight, .*\) unknown"),
-        ("gmg", "motionrnn", r"names 94 \(cell_list.0.attention_layer.layer_k.bias, .*\) unknown"),
+        ("gmg", "motionrnn", r"names 92 \(cell_list.0.attention_layer.layer_k.bias, .*\) unknown"),
         ("lmc_memory", "gmg", "holds no weights of gmg"),
     ],
 )

@@ -98,7 +98,7 @@ def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
     stacks = _denses(tensors, "encoder_convdense")
     filters = axis(tensors, SIGNATURE[0], -1)
     multiplier = contents.settings.get("channels_mult")
-    if type(multiplier) not in (int, float) or int(32 * multiplier) != filters:
+    if not (isinstance(multiplier, int | float) and 0 <= 32 * multiplier - filters < 1):  # they are rounded down
         multiplier = filters / 32
     found = {
         "frame_shape": [64, 64, axis(tensors, SIGNATURE[0], 2)],

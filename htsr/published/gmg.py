@@ -88,10 +88,8 @@ def guided_pairs(layer, prefix: str) -> Pairs:
 
 
 def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What shapes and names say of the model: of attention beside what they say of PredRNN."""
-    attention = "cell_list.0.attention_layer.layer_q.weight"
-    found = openstl.infer(contents, given)
-    return found | ({"key_filters": axis(contents.tensors, attention, 0)} if attention in contents.tensors else {})
+    """What shapes and names say of GMG: of its attention beside what they say of MotionRNN."""
+    return {**openstl.infer(contents, given), "key_filters": axis(contents.tensors, GMG_SIGNATURE[-1], 0)}
 
 
 def _updating_kernel(name: str, begin: int, end: int | None) -> Recipe:

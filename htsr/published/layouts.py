@@ -4,7 +4,7 @@ PyTorch puts channels first and kernels as (out, in, ...), transposed convolutio
 (..., in, out) and (..., out, in).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,6 @@ def _side_by_side(convert: Callable[[np.ndarray], np.ndarray]) -> Callable[..., 
     return lambda *arrays: np.concatenate([convert(a) for a in arrays], -1)
 
 
-def names_of(pairs: Pairs) -> Sequence[str]:
+def names_of(pairs: Iterable[tuple[Any, Recipe]]) -> list[str]:
     """The names that recipes need, each once."""
     return list(dict.fromkeys(name for _, recipe in pairs for name in recipe.names))

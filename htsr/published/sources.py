@@ -88,7 +88,7 @@ SOURCES: dict[str, Source] = {
         openstl.PREDRNN_SIGNATURE, openstl.predrnn_pairs, {**_OPENSTL, "cell": "st_lstm"}, 5e-4, openstl.PREDRNN_UNREAD,
     ),
     "motionrnn": _recurrent(
-        "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, "", gmg.infer
+        "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),
     "gmg": _recurrent(
         "GMG (arXiv 2503.11297), the authors' code",
