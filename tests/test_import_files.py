@@ -95,6 +95,7 @@ def test_parameters_and_what_no_weights_need(tmp_path):
         "optimizer_states": [{"state": {0: {"exp_avg": np.ones(3, "f4")}}}],
         "hyper_parameters": settings,
         "best": scalar,
+        "callbacks": call(name("collections", "defaultdict"), name("__builtin__", "list")),
     }
     found = read_state_dict(torch_writer.save(tmp_path / "w.ckpt", content), ("a", "b"), "it")
     same(values(dict(found.tensors)), {key: np.arange(6, dtype="f4") for key in "ab"})

@@ -17,11 +17,27 @@ from htsr.published.tensors import SAVE_AGAIN
 MAX_BYTES = 1 << 24
 MAX_OPCODES = 1_000_000  # some 40,000 tensors
 
-# Of these packages' modules, names beside those known are passed over; none of them is imported.
+# Of these packages' modules, and of the built-in types, names beside those known are passed over; none is imported.
 PASSED_OVER = (
     "torch", "numpy", "collections", "argparse", "pathlib", "_codecs", "lightning", "lightning_fabric",
     "pytorch_lightning", "lightning_utilities", "omegaconf", "typing",
 )  # fmt: skip
+
+_TYPES = {
+    "list",
+    "dict",
+    "set",
+    "frozenset",
+    "tuple",
+    "int",
+    "float",
+    "complex",
+    "bool",
+    "str",
+    "bytes",
+    "object",
+    "slice",
+}
 
 _VALUES = {
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE",
@@ -166,7 +182,8 @@ class _Machine:
         self._name(module, name)
 
     def _name(self, module, name):
-        if str(module).partition(".")[0] not in PASSED_OVER:
+        plain = module in ("builtins", "__builtin__") and name in _TYPES
+        if not plain and str(module).partition(".")[0] not in PASSED_OVER:
             raise InputError(
                 f"it names {module}.{name}"[:120] + f", which no weights need and which is not run; {SAVE_AGAIN}"
             )
