@@ -49,7 +49,7 @@ class Context(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
+    parser.add_argument("--logdir", required=True, help="run folder, or a model or step_<n> folder in it")
     parser.add_argument("--input", required=True, help="video file, GIF, folder of images, .npy or .npz")
     parser.add_argument("--out", required=True, help="folder of the results; made when missing")
     parser.add_argument("--context", type=int, help="frames shown to the model (default: the run's eval.context)")

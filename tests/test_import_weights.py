@@ -326,6 +326,9 @@ def test_arguments_refused(tmp_path):
     refused(tmp_path, "predrnn", file, "16 channels a patch, which frames of 3 channels do not give", shape)
     refused(tmp_path, "predrnn", file, "what size frames have; add --set model.frame_shape", "model.patch_size=2")
     refused(tmp_path, "predrnn", file, "unknown key 'stpes'; did you mean 'steps'", *SIZED, "train.stpes=5")
+    config = ROOT / "configs" / "cms_lstm" / "mmnist.yml"
+    message = "model.cell is cms_lstm in --config, but the weights have st_lstm; leave it out"
+    refused(tmp_path, "predrnn", file, message, *SIZED, config=config)
     config = ROOT / "configs" / "mmnist.yml"
     refused(tmp_path, "predrnn", file, "--config has model.name htsr, but weights of predrnn", config=config)
     (tmp_path / "run").mkdir()
@@ -372,6 +375,13 @@ class _HugeReader:
 
     def get_variable_to_dtype_map(self):
         return dict.fromkeys(self._shapes, tf.float32)
+
+
+def test_a_step_that_cannot_be(tmp_path):
+    save_tf1(
+        {name: np.ones(1, "f4") for name in SOURCES["cwvae"].signature} | {"step": np.int32(-5)}, tmp_path / "m.ckpt"
+    )
+    refused(tmp_path, "cwvae", tmp_path / "m.ckpt", "training has done step -5; the file is damaged")
 
 
 def test_settings_of_the_original_that_are_not_supported(tmp_path):

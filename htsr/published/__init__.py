@@ -39,8 +39,8 @@ def import_weights(
 
     The model's arguments are read off the weights' names and shapes as far as these settle them. Others are those of
     ``overrides``, ``config``, a config of the original beside the weights, and the published setting, in this order;
-    arithmetic of the released code (order in a patch, GMG's and MotionRNN's offsets and decay) is kept whatever
-    ``config`` says, and only ``overrides`` change it. ``imported.json`` in the folder says where each is from.
+    GMG's and MotionRNN's offsets and decay are those of the released code whatever ``config`` says, and only
+    ``overrides`` change them. ``imported.json`` in the folder says where each argument is from.
 
     Args:
         source: whose code wrote the weights: ``htsr``, ``cwvae``, ``cms_lstm``, ``conv_lstm``, ``predrnn``,
@@ -48,8 +48,8 @@ def import_weights(
         file: a file of ``torch.save`` or safetensors; of ``htsr`` and ``cwvae`` the folder of a checkpoint of
             TensorFlow 1, or the path that its files have in common. The authors' ``config.yml`` is looked for above it.
         out: the run folder to create; it appears only when it is complete.
-        config: a config of ours, whose sections ``data``, ``train`` and ``eval`` are taken; without one they are made
-            up to fit the model.
+        config: a config of ours, for what the weights do not say and the sections ``data``, ``train`` and ``eval``;
+            without one these are made up to fit the model.
         overrides: as ``"eval.horizon=20"``.
 
     Returns:
@@ -77,7 +77,7 @@ def import_weights(
     named = {name: (variable, recipes[variable.path]) for name, variable in named_variables(model).items()}
     unread = _check(source, about, contents, list(named.values()))
     arrays = {name: _value(contents, *made) for name, made in named.items()}
-    slots = _slots(settled.config, contents, arrays, recipes) if about.slots else {}
+    slots = _slots(settled.config, contents, recipes) if about.slots else {}
     if slots:
         unread = [name for name in unread if not name.endswith(("/m", "/v"))]
     record = {
@@ -148,9 +148,7 @@ def _value(contents: Contents, variable: Any, recipe: Recipe) -> np.ndarray:
     return np.ascontiguousarray(value)
 
 
-def _slots(
-    config: Mapping[str, Any], contents: Contents, arrays: Mapping[str, np.ndarray], recipes: Mapping[str, Recipe]
-) -> dict[str, np.ndarray]:
+def _slots(config: Mapping[str, Any], contents: Contents, recipes: Mapping[str, Recipe]) -> dict[str, np.ndarray]:
     """Adam's state as training keeps it; nothing where the file has none, or a schedule keeps other things."""
     iterations = contents.counters.get("iterations", 0)
     wanted = [name for recipe in recipes.values() for name in slot_names(recipe)]

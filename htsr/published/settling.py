@@ -75,10 +75,11 @@ def _arguments(name: str, source: Source, contents: Contents, ours, original, gi
     _check_model(name, source, set_by_config.pop("name", None), "--config has model.name")
     given = dict(given)
     _check_model(name, source, given.pop("name", None), "--set has model.name")
-    for key in source.fixed:
+    for key in source.kept:
         set_by_config.pop(key, None)
     size = ours["data"].get("image_size")
-    certain = source.infer(contents, {**set_by_config, **given})
+    fixed = {key: source.published[key] for key in source.fixed}
+    certain = {**fixed, **source.infer(contents, {**set_by_config, **given})}
     guessed = source.guess(contents, certain)
     if "frame_shape" in guessed and size is not None:
         sides = list(size) if isinstance(size, Sequence) else [size, size]
@@ -96,8 +97,9 @@ def _arguments(name: str, source: Source, contents: Contents, ours, original, gi
             raise InputError(
                 f"model.{key} is {values[key]} in {origins[key]}, but the weights have {value}; leave it out"
             )
-    values, origins = {**values, **certain}, {**origins, **dict.fromkeys(certain, WEIGHTS)}
-    if source.model != "htsr" and "frame_shape" not in values:
+    values |= certain
+    origins |= dict.fromkeys(certain, WEIGHTS) | dict.fromkeys(fixed, PUBLISHED)
+    if "frame_shape" not in values:
         raise InputError(
             "these weights do not say what size frames have; add --set model.frame_shape=[height,width,channels]"
         )

@@ -13,6 +13,11 @@ from htsr.published.tf1 import read_checkpoint
 Settings = Mapping[str, Any]
 
 
+def _nothing(contents: Contents, certain: Settings) -> dict[str, Any]:
+    del contents, certain
+    return {}
+
+
 class Source(NamedTuple):
     """One of them.
 
@@ -25,7 +30,8 @@ class Source(NamedTuple):
         infer: the model's arguments that weights settle, given those that were set.
         published: arguments of the model as published; weights do not show them.
         training: ``batch_size``, ``learning_rate``, ``horizon`` as published, where ``published`` has the ``context``.
-        fixed: keys of ``published`` without which the weights are another model's; only ``--set`` changes them.
+        fixed: keys of ``published`` without which the weights are another model's: nothing may contradict them.
+        kept: keys of ``published`` that no config changes, only ``--set``: arithmetic of the released code.
         unread: pattern of names that are in the files and that nothing reads.
         guess: arguments of the model where all else is silent, given those that are certain.
         original_config: the original's own config in our words, by section.
@@ -41,8 +47,9 @@ class Source(NamedTuple):
     published: Settings
     training: Settings
     fixed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     unread: str = ""
-    guess: Callable[[Contents, Settings], dict[str, Any]] = lambda contents, certain: {}
+    guess: Callable[[Contents, Settings], dict[str, Any]] = _nothing
     original_config: Callable[[Settings], dict[str, dict[str, Any]]] = lambda settings: {}
     slots: bool = False
 
@@ -52,18 +59,18 @@ def _clockwork(what: str, published: Settings, learning_rate: float) -> Source:
     fixed, original = tuple(clockwork.CWVAE), clockwork.original_config
     return Source(
         what, "htsr", read_checkpoint, clockwork.SIGNATURE, clockwork.pairs, clockwork.infer, published, training,
-        fixed, clockwork.UNREAD, original_config=original, slots=True,
+        fixed, unread=clockwork.UNREAD, original_config=original, slots=True,
     )  # fmt: skip
 
 
 def _recurrent(
-    what: str, signature, pairs, published: Settings, rate: float, unread: str, infer=openstl.infer
+    what: str, signature, pairs, published: Settings, rate: float, unread: str, infer=openstl.infer, guess=openstl.guess
 ) -> Source:
     training = {"batch_size": 16, "learning_rate": rate, "context": 10, "horizon": 10, "epsilon": 1e-8}
-    fixed = ("cell", "embed", "patch_order", "offsets", "trend_decay")
+    kept = tuple(key for key in ("offsets", "trend_decay") if key in published)
     return Source(
         what, "recurrent", read_state_dict, signature, pairs, infer, published, training,
-        tuple(key for key in fixed if key in published), unread, openstl.guess,
+        ("cell", "embed", "patch_order"), kept, unread, guess,
     )  # fmt: skip
 
 
@@ -78,7 +85,8 @@ SOURCES: dict[str, Source] = {
     "cms_lstm": _recurrent(
         "CMS-LSTM (arXiv 2102.03586), the authors' code",
         cms_lstm.SIGNATURE, cms_lstm.pairs, cms_lstm.PUBLISHED, 1e-3, cms_lstm.UNREAD, cms_lstm.infer,
-    )._replace(guess=lambda contents, certain: {}),
+        _nothing,
+    ),
     "conv_lstm": _recurrent(
         "ConvLSTM (arXiv 1506.04214), OpenSTL's code",
         openstl.SIGNATURE, openstl.conv_lstm_pairs, {**_OPENSTL, "cell": "conv_lstm"}, 5e-4, openstl.CONVLSTM_UNREAD,

@@ -51,9 +51,13 @@ def read_checkpoint(path: Path, signature: Sequence[str], source: str) -> Conten
     counters = {
         name: int(tensors[variable].read())
         for name, variable in (("step", "step"), ("iterations", "optimizer/Adam/iter"))
-        if variable in tensors and tensors[variable].shape == ()
+        if variable in tensors and tensors[variable].shape == () and "int" in tensors[variable].dtype
     }
-    configs = [folder / CONFIG for folder in (prefix.parent.parent, prefix.parent) if (folder / CONFIG).is_file()][:1]
+    wrong = [f"{name} {count}" for name, count in counters.items() if not 0 <= count < 2**31]
+    if wrong:
+        raise InputError(f"{prefix}: it says that training has done {wrong[0]}; the file is damaged")
+    above = [prefix.parent.parent] if prefix.parent.name.startswith("model") else []
+    configs = [folder / CONFIG for folder in (prefix.parent, *above) if (folder / CONFIG).is_file()][:1]
     settings = read_plain(configs[0]) if configs else {}
     left_out = [name for name in shapes if name not in tensors]
     return Contents(tensors, left_out, counters, settings, [prefix.with_name(f"{prefix.name}.index"), *data, *configs])
