@@ -39,7 +39,7 @@ def write_card(logdir: str | Path, name: str | None = None) -> Path:
         f"# {name}",
         "",
         f"- model: {kind}, {parameters:,} parameters, frames of {'x'.join(map(str, model.get('frame_shape', [])))}",
-        f"- step {manifest['step']:,}; SHA-256 of the weights: `{manifest['files']['state.npz']['sha256']}`",
+        f"- step {manifest['step']:,}; SHA-256 of its `state.npz`: `{manifest['files']['state.npz']['sha256']}`",
         f"- data: {_inline(config['data'])}",
         *_origin(run, config),
         *_results(run),

@@ -259,15 +259,20 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of the newest checkpoint in ``<run>/model``; that its arrays are undamaged is not looked at.
 
     Raises:
-        InputError: there is no checkpoint, or its manifest is damaged.
+        InputError: there is no checkpoint, or its manifest is damaged or of another version's format.
     """
     step = max(_steps(Path(folder)), default=None)
     if step is None:
         raise InputError(f"{folder} holds no checkpoint; train first, or give another folder")
+    directory = Path(folder) / f"{_FINAL}{step}"
     try:
-        return json.loads((Path(folder) / f"{_FINAL}{step}" / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint {folder}/{_FINAL}{step} is damaged ({type(error).__name__}); remove it") from None
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        _check_schema(directory, manifest)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {directory} is damaged ({type(error).__name__}); remove it") from None
+    return manifest
 
 
 class _Damaged(Exception):
@@ -305,11 +310,7 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise InputError(
-                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; "
-                "use the version that wrote it, or another checkpoint"
-            )
+        _check_schema(directory, manifest)
         path = directory / "state.npz"
         if path.stat().st_size != manifest["files"][path.name]["bytes"]:
             raise _Damaged("state.npz has another length than the manifest says")
@@ -329,6 +330,14 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
+
+
+def _check_schema(directory: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest["schema"] != SCHEMA:
+        raise InputError(
+            f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; use "
+            "the version that wrote it, or another checkpoint"
+        )
 
 
 def _is_valid(directory: Path) -> bool:
