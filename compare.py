@@ -45,7 +45,7 @@ def compare_runs(args: argparse.Namespace) -> None:
             f"a protocol fixes {', '.join(flags)}; leave out the flags, or edit a copy of {args.protocol} and "
             "delete its digests"
         )
-    config = read_config(next(iter(runs.values())) / "config.yml")
+    config = read_config(find_run(next(iter(runs.values()))) / "config.yml")
 
     from htsr import environment
 
@@ -67,7 +67,7 @@ def compare_runs(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = {}
     for name, run in runs.items():
-        results[name] = find_results(run, protocol, loaded[name][1])
+        results[name] = find_results(find_run(run), protocol, loaded[name][1])
         if results[name] is None:
             print(f"\n{name}: evaluating {run}", flush=True)
             results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint).folder
@@ -77,7 +77,7 @@ def compare_runs(args: argparse.Namespace) -> None:
 
 
 def _named(arguments: list[str]) -> dict[str, Path]:
-    """Run folders by name; one without a name is called by the last two parts of its path."""
+    """Folders of runs by name; one without a name is called by the last two parts of its run's path."""
     pairs = [argument.rpartition("=")[::2] for argument in arguments]
     runs = [find_run(folder) for _, folder in pairs]
     names = [name or "/".join(run.parts[-2:]) for (name, _), run in zip(pairs, runs, strict=True)]
@@ -89,7 +89,7 @@ def _named(arguments: list[str]) -> dict[str, Path]:
             "a run cannot be called copy_last, mean_frame, black or truth, nor have a / in its name; give it another: "
             "NAME=LOGDIR"
         )
-    return dict(zip(names, runs, strict=True))
+    return dict(zip(names, (Path(folder) for _, folder in pairs), strict=True))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ BESIDE_PROTOCOL = ("eval.batch_size", "eval.batched", "eval.num_pictures", "data
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
+    parser.add_argument("--logdir", required=True, help="run folder, or a model or step_<n> folder in it")
     parser.add_argument("--protocol", help="evaluate as this file says: the protocol.yml of other results")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--eval-seq-len", type=int, help="frames in all: context and predicted ones")
@@ -79,7 +79,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     else:
         protocol = make_protocol(config["data"], settings)
     evaluate_run(
-        run,
+        args.logdir,
         protocol,
         checkpoint=args.checkpoint,
         batch_size=settings["batch_size"],

@@ -54,7 +54,7 @@ class Context(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--logdir", help="run folder, or the model folder in it")
+    model.add_argument("--logdir", help="run folder, or a model or step_<n> folder in it")
     model.add_argument("--pretrained", metavar="NAME", help="a model that comes with this repository, see pretrained/")
     video = parser.add_mutually_exclusive_group(required=True)
     video.add_argument("--input", help="video file, GIF, folder of images, .npy or .npz")
@@ -100,7 +100,7 @@ def predict(args: argparse.Namespace) -> None:
     settings = check_section("eval", {**config["eval"], **given}, evaluate, reserved=SET_BY_PROGRAM)
     settings["num_samples"] = args.num_samples
     settings["noise"] = settings["noise"] if args.num_samples == 1 else "sample"
-    model, manifest = load_run(run, args.checkpoint)
+    model, manifest = load_run(args.logdir, args.checkpoint)
     if args.num_samples > 1 and not model.stochastic:
         raise InputError(
             f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"

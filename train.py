@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from htsr.config import check_section, differences, read_config, run_folder, save_config
+from htsr.config import check_named, check_section, differences, read_config, run_folder, save_config
 from htsr.errors import InputError, one_line_errors
 
 # What may change between two starts of one run: it alters neither the weights nor the log.
@@ -51,7 +51,7 @@ def train(config: dict, run) -> int:
         "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")
     )
     data, settings = config["data"], config["train"]
-    config["data"] = _checked("data", data, DATASETS, reserved=("split",))
+    config["data"] = check_named("data", data, DATASETS, reserved=("split",))
     if not 0 <= settings["seed"] < 2**31:
         raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
     with checkpoints.RunLock(run):
@@ -70,13 +70,15 @@ def train(config: dict, run) -> int:
             raise InputError(
                 f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
             )
-        config["model"] = _checked("model", config["model"], MODELS)
+        config["model"] = check_named("model", config["model"], MODELS)
         check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
             before = read_config(run / "config.yml")
             # A folder may move; without one, the bundled digits are used.
             moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
-            changed = differences(before, config, ignore=MAY_CHANGE + moved)
+            # Imported weights have been trained on nothing here.
+            untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
+            changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
             if changed:
                 raise InputError(
                     f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
@@ -94,15 +96,6 @@ def train(config: dict, run) -> int:
         result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
     print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
-
-
-def _checked(section: str, values: dict, table: dict, reserved=()) -> dict:
-    """A section whose ``name`` chooses the function that receives the rest."""
-    values = dict(values)
-    name = values.pop("name", None)
-    if not isinstance(name, str) or name not in table:
-        raise InputError(f"{section}.name must be one of {', '.join(table)}, received {name!r}")
-    return {"name": name, **check_section(section, values, table[name], reserved)}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ _PUBLIC = {
     "evaluate": "htsr.evaluation",
     "export_model": "htsr.export",
     "fit": "htsr.training",
+    "import_weights": "htsr.published",
     "load_clips": "htsr.data",
     "load_model": "htsr.checkpoints",
 }
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "fit",
+    "import_weights",
     "load_clips",
     "load_model",
     "metrics",

@@ -103,7 +103,8 @@ def load(folder: str | Path, which: str | int = "latest") -> tuple[int, Arrays, 
         Step, arrays by name (read-only use), manifest; None when there is no checkpoint at all.
 
     Raises:
-        InputError: checkpoints exist but none of them is the one asked for and undamaged.
+        InputError: checkpoints exist but none of them is the one asked for and undamaged, or it is of another version's
+            format.
     """
     folder = Path(folder)
     steps = sorted(_steps(folder), reverse=True)
@@ -167,7 +168,15 @@ def model_arrays(owner: Any, prefix: str = "model") -> Arrays:
 
     Layers must be named explicitly: a name Keras makes up depends on what the process has built before.
     """
-    return {name: np.asarray(variable) for name, variable in _variables(owner, prefix).items()}
+    return {name: np.asarray(variable) for name, variable in named_variables(owner, prefix).items()}
+
+
+def named_variables(owner: Any, prefix: str = "model") -> dict[str, Any]:
+    """The variables of a built model or optimizer by name, the owner's own name replaced by the prefix."""
+    named = {f"{prefix}/{variable.path.removeprefix(owner.name + '/')}": variable for variable in owner.variables}
+    if len(named) != len(owner.variables):
+        raise ValueError(f"variables of {owner.name} share a path: give its layers different names")
+    return named
 
 
 def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "model") -> None:
@@ -178,7 +187,7 @@ def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "mo
     Raises:
         InputError: a variable has no array, an array no variable, or shapes differ; the first few are listed.
     """
-    variables = _variables(owner, prefix)
+    variables = named_variables(owner, prefix)
     given = {name: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
     problems = [f"{name} is missing" for name in variables if name not in given]
     problems += [f"{name} is not part of it" for name in given if name not in variables]
@@ -195,13 +204,15 @@ def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "mo
 
 
 def find_run(logdir: str | Path) -> Path:
-    """The run folder that is meant: ``logdir``, or the folder above it where that is the ``model`` folder of a run.
+    """The run folder that is meant: ``logdir``, or the one that it is the ``model`` or a ``model/step_<n>`` folder of.
 
     Raises:
         InputError: it has no ``config.yml``.
     """
-    run = Path(logdir)
-    run = run.parent if run.name == "model" and not (run / "config.yml").exists() else run
+    path = Path(logdir)
+    folders = [path, path.parent, path.parent.parent]
+    depth = 2 if _is_step(path) else int(path.name == "model")
+    run = next((folder for folder in folders[: depth + 1] if (folder / "config.yml").is_file()), folders[depth])
     if not (run / "config.yml").is_file():
         raise InputError(f"{logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
     return run
@@ -211,12 +222,12 @@ def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True
     """Build the model of a run from its config and load its weights.
 
     Args:
-        logdir: run folder, or the ``model`` folder in it.
-        which: ``"latest"``, ``"best"`` or a step.
+        logdir: run folder, the ``model`` folder in it, or a ``step_<n>`` folder in that.
+        which: ``"latest"``, ``"best"`` or a step; of a ``step_<n>`` folder its own.
         ema: use the averaged weights where the run kept them.
 
     Raises:
-        InputError: no run, no checkpoint, or weights that do not fit the config.
+        InputError: no run, no checkpoint, one of another version's format, or weights that do not fit the config.
     """
     return load_run(logdir, which, ema)[0]
 
@@ -226,7 +237,13 @@ def load_run(logdir: str | Path, which: str | int = "latest", ema: bool = True) 
     from htsr.models import build_model
 
     run = find_run(logdir)
-    found = load(run / "model", int(which) if isinstance(which, str) and which.isdecimal() else which)
+    which = int(which) if isinstance(which, str) and which.isdecimal() else which
+    if _is_step(Path(logdir)) and run != Path(logdir):
+        step = int(Path(logdir).name[len(_FINAL) :])
+        if which not in ("latest", step):
+            raise InputError(f"{logdir} is the checkpoint of step {step}, but {which!r} was asked for; give {run}")
+        which = step
+    found = load(run / "model", which)
     if found is None:
         raise InputError(f"{run}/model holds no checkpoint; train first, or give another folder")
     _, arrays, manifest = found
@@ -236,6 +253,26 @@ def load_run(logdir: str | Path, which: str | int = "latest", ema: bool = True) 
         arrays = {**arrays, **averages}
     assign_model(model, arrays)
     return model, manifest
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of the newest checkpoint in ``<run>/model``; that its arrays are undamaged is not looked at.
+
+    Raises:
+        InputError: there is no checkpoint, or its manifest is damaged or of another version's format.
+    """
+    step = max(_steps(Path(folder)), default=None)
+    if step is None:
+        raise InputError(f"{folder} holds no checkpoint; train first, or give another folder")
+    directory = Path(folder) / f"{_FINAL}{step}"
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        _check_schema(directory, manifest)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {directory} is damaged ({type(error).__name__}); remove it") from None
+    return manifest
 
 
 class _Damaged(Exception):
@@ -273,8 +310,7 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise _Damaged(f"its format is version {manifest['schema']}, this program reads {SCHEMA}")
+        _check_schema(directory, manifest)
         path = directory / "state.npz"
         if path.stat().st_size != manifest["files"][path.name]["bytes"]:
             raise _Damaged("state.npz has another length than the manifest says")
@@ -289,9 +325,19 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
         for name, array in arrays.items():
             if {"dtype": str(array.dtype), "shape": list(array.shape)} != manifest["arrays"][name]:
                 raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
+
+
+def _check_schema(directory: Path, manifest: Mapping[str, Any]) -> None:
+    if manifest["schema"] != SCHEMA:
+        raise InputError(
+            f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; use "
+            "the version that wrote it, or another checkpoint"
+        )
 
 
 def _is_valid(directory: Path) -> bool:
@@ -326,8 +372,12 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _steps(folder: Path) -> Iterator[int]:
     for path in folder.glob(f"{_FINAL}*"):
-        if path.name[len(_FINAL) :].isdecimal():
+        if _is_step(path):
             yield int(path.name[len(_FINAL) :])
+
+
+def _is_step(path: Path) -> bool:
+    return path.name.startswith(_FINAL) and path.name[len(_FINAL) :].isdecimal()
 
 
 def _score(folder: Path, step: int) -> float | None:
@@ -335,14 +385,6 @@ def _score(folder: Path, step: int) -> float | None:
         return json.loads((folder / f"{_FINAL}{step}" / "manifest.json").read_text(encoding="utf-8"))["score"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _variables(owner: Any, prefix: str) -> dict[str, Any]:
-    """Return the variables by name, the owner's own name replaced by the prefix."""
-    named = {f"{prefix}/{variable.path.removeprefix(owner.name + '/')}": variable for variable in owner.variables}
-    if len(named) != len(owner.variables):
-        raise ValueError(f"variables of {owner.name} share a path: give its layers different names")
-    return named
 
 
 def _sha256(path: Path) -> str:

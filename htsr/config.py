@@ -40,13 +40,7 @@ def read_config(
         InputError: the file is missing, too large, not plain YAML, repeats a key or has other sections.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"config file {path} does not exist; give the path of a .yml file")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"config file {path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
-    content = _parse(path.read_bytes(), str(path))
-    if not isinstance(content, dict):
-        raise InputError(f"config file {path}: expected the sections {', '.join(sections)}, received {_show(content)}")
+    content = read_plain(path, f"the sections {', '.join(sections)}")
     _refuse_unknown(str(path), content, sections, what="section")
     config = {}
     for section in sections:
@@ -57,10 +51,39 @@ def read_config(
             raise InputError(
                 f"{path}: section '{section}' must be 'key: value' lines, received {_show(content[section])}"
             )
+    for section, values in read_overrides(overrides, sections).items():
+        config[section] |= values
+    return config
+
+
+def read_overrides(overrides: Iterable[str], sections: Sequence[str] = SECTIONS) -> dict[str, dict[str, Any]]:
+    """What overrides such as ``"train.steps=100"`` say, by section."""
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for override in overrides:
         section, key, value = _parse_override(override, sections)
-        config[section][key] = value
-    return config
+        found[section][key] = value
+    return found
+
+
+def read_plain(path: str | Path, expected: str = "'key: value' lines") -> dict[str, Any]:
+    """Read a file of plain YAML whose outermost level is ``key: value`` lines, of whatever keys.
+
+    Args:
+        path: the file.
+        expected: what it should hold, for messages.
+
+    Raises:
+        InputError: the file is missing, too large, not plain YAML, repeats a key or is of another form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"config file {path} does not exist; give the path of a .yml file")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"config file {path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
+    content = _parse(path.read_bytes(), str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"config file {path}: expected {expected}, received {_show(content)}")
+    return content
 
 
 def check_section(
@@ -102,6 +125,17 @@ def check_section(
             expected = _describe(parameter.annotation)
             raise InputError(f"{section}.{name} is missing; expected {expected}: add it to section '{section}'")
     return resolved
+
+
+def check_named(
+    section: str, values: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], reserved: Collection[str] = ()
+) -> dict[str, Any]:
+    """``check_section`` of a section whose ``name`` chooses, from a table, the function that receives the rest."""
+    values = dict(values)
+    name = values.pop("name", None)
+    if not isinstance(name, str) or name not in table:
+        raise InputError(f"{section}.name must be one of {', '.join(table)}, received {name!r}")
+    return {"name": name, **check_section(section, values, table[name], reserved)}
 
 
 def save_config(config: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:

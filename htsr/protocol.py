@@ -117,7 +117,7 @@ def evaluate_run(
             f"{run} was trained with data.persons={trained.get('persons')}, and the protocol has "
             f"{protocol.data.get('persons')}: it may know some of the test persons; use a run or a protocol of the same"
         )
-    model, manifest = load_run(run, checkpoint)
+    model, manifest = load_run(logdir, checkpoint)
     settings = protocol.eval
     clips = load_test_clips(protocol)
     _check_first_clip(protocol, clips)

@@ -333,9 +333,11 @@ def _restore(model: VideoModel, run: Path) -> int:
         return 0
     step, arrays, _ = found
     checkpoints.assign_model(model, arrays)
-    checkpoints.assign_model(model.optimizer, arrays, "optimizer")
+    # Imported weights are of step 0 and may be without an optimiser, which then starts anew.
+    if step or any(name.startswith("optimizer/") for name in arrays):
+        checkpoints.assign_model(model.optimizer, arrays, "optimizer")
     for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
-        variable.assign(arrays[name])
+        variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step
 

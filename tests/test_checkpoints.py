@@ -123,7 +123,6 @@ DAMAGES = {
     "half a manifest": (lambda path: os.truncate(path / "manifest.json", 40), "JSONDecodeError"),
     "manifest is no mapping": (lambda path: (path / "manifest.json").write_text("[]"), "TypeError"),
     "other arrays": (lambda path: _edit(path, arrays={}), "not those of the manifest"),
-    "newer format": (lambda path: _edit(path, schema=99), "version 99, this program reads 1"),
 }
 
 
@@ -140,6 +139,19 @@ def test_damaged_checkpoint_is_passed_over_with_a_message(tmp_path, capsys, name
     assert stderr.count("\n") == 1
     with pytest.raises(InputError, match=r"every checkpoint .* is damaged"):
         load(tmp_path, 2)
+
+
+def test_a_checkpoint_of_another_version_is_neither_skipped_nor_replaced(tmp_path):
+    for step in (1, 2):
+        save(tmp_path, step, ARRAYS)
+    _edit(tmp_path / "step_2", schema=99)
+    message = r"step_2 is of format 99, but this version of htsr reads format 1; use the version that wrote it"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path)
+    with pytest.raises(InputError, match=message):
+        save(tmp_path, 2, ARRAYS)
+    assert kept(tmp_path) == [1, 2]
+    assert load(tmp_path, 1)[0] == 1
 
 
 def _replace_state(path: Path, **save_arguments: np.ndarray) -> None:
@@ -356,6 +368,11 @@ def test_load_model_from_run_or_model_folder(run):
         np.testing.assert_array_equal(checkpoints.load_model(folder).get_weights()[0], average["ema/first/kernel"])
     for model in (checkpoints.load_model(run, ema=False), checkpoints.load_model(str(run), which=1)):
         np.testing.assert_array_equal(model.get_weights()[0], arrays["model/first/kernel"])
+    for step, kernel in ((1, arrays["model/first/kernel"]), (2, average["ema/first/kernel"])):
+        model = checkpoints.load_model(run / "model" / f"step_{step}")
+        np.testing.assert_array_equal(model.get_weights()[0], kernel)
+    with pytest.raises(InputError, match="step_1 is the checkpoint of step 1, but 2 was asked for; give"):
+        checkpoints.load_model(run / "model" / "step_1", 2)
 
 
 def test_load_model_refusals(run, tmp_path):

@@ -13,6 +13,9 @@ from htsr.layers.motion import MotionGuided, MotionState
 from htsr.layers.patches import to_patches
 from htsr.layers.warp import Warp
 from htsr.models import build_model
+from htsr.published import gmg
+from htsr.published.gmg import attention_pairs, cell_pairs, guided_pairs, summary_pairs, warp_pairs
+from htsr.published.layouts import names_of
 
 DATA = Path(__file__).parent / "data"
 COMMON = {
@@ -32,143 +35,15 @@ MODELS = {
 }
 
 
-# ---- our variables as functions of theirs, the same for weights and gradients
-
-
-def kernel(name, *more):
-    """A convolution's kernel: ours is theirs, or several of theirs side by side."""
-    names = [name, *more]
-    return lambda a: np.concatenate([a(f"{n}.weight").transpose(2, 3, 1, 0) for n in names], -1)
-
-
-def transposed(name):
-    """A transposed convolution's kernel (in, out, height, width), as that of a convolution."""
-    return lambda a: a(f"{name}.weight").transpose(2, 3, 0, 1)[::-1, ::-1]
-
-
-def bias(*names):
-    return lambda a: np.concatenate([a(f"{n}.bias") for n in names])
-
-
-def dense(*names):
-    return lambda a: np.concatenate([a(f"{n}.weight").T for n in names], -1)
-
-
-def norm(name, kind):
-    return lambda a: a(f"{name}.{kind}").transpose(1, 2, 0)
-
-
-def scalars(*names):
-    return lambda a: np.stack([a(n) for n in names])
-
-
-def updating_kernel(name, begin, end):
-    """Of the attention's last convolution: theirs is of [Z, h] to o, g, i, ours of each alone to i, g, o."""
-
-    def make(a):
-        o, g, i = np.split(kernel(name)(a)[:, :, begin:end], 3, -1)
-        return np.concatenate([i, g, o], -1)
-
-    return make
-
-
-def updating_bias(name):
-    return lambda a: np.concatenate(np.split(a(f"{name}.bias"), 3)[::-1])
-
-
-def conv_pairs(layer, *names):
-    return [(layer.kernel, kernel(*names)), *([(layer.bias, bias(*names))] if layer.use_bias else [])]
-
-
-def normalised_pairs(layer, name):
-    pairs = conv_pairs(layer.conv, f"{name}.0")
-    if layer.norm is not None:
-        pairs += [(layer.norm.gamma, norm(f"{name}.1", "weight")), (layer.norm.beta, norm(f"{name}.1", "bias"))]
-    return pairs
-
-
-def attention_pairs(layer, prefix):
-    filters = layer.update_hidden.conv.filters // 3
-    names = {part: f"{prefix}layer_{part}" for part in ("q", "k", "v", "k2", "v2", "z", "m")}
-    return [
-        *conv_pairs(layer.from_hidden, names["q"], names["k"], names["v"]),
-        *conv_pairs(layer.from_memory, names["k2"], names["v2"]),
-        *conv_pairs(layer.join, names["z"]),
-        (layer.update_attended.conv.kernel, updating_kernel(names["m"], 0, 2 * filters)),
-        (layer.update_hidden.conv.kernel, updating_kernel(names["m"], 2 * filters, None)),
-        (layer.update_attended.conv.bias, updating_bias(names["m"])),
-    ]
-
-
-def summary_pairs(layer, prefix):
-    dense_pairs = [(layer.dense.kernel, dense(f"{prefix}fc")), (layer.dense.bias, bias(f"{prefix}fc"))]
-    return [*conv_pairs(layer.conv, f"{prefix}conv"), *dense_pairs]
-
-
-def warp_pairs(layer, prefix):
-    return [(layer.kernel, kernel(f"{prefix}conv")), *conv_pairs(layer.gate, f"{prefix}warp_gate")]
-
-
-def guided_pairs(layer, prefix):
-    pairs = [
-        *conv_pairs(layer.gates, f"{prefix}update", f"{prefix}reset"),
-        *conv_pairs(layer.candidate, f"{prefix}output"),
-        *warp_pairs(layer.warp, f"{prefix}warp."),
-    ]
-    if layer.growth is None:
-        return pairs
-    growth, prefix = layer.growth, f"{prefix}global_growth_module."
-    rates = ["alpha"] if growth.decay == "none" else ["alpha", "beta"]
-    pairs += [
-        (growth.kernel, dense(f"{prefix}fc_global", *(f"{prefix}{rate}_fc" for rate in rates))),
-        (growth.bias, bias(*(f"{prefix}{rate}_fc" for rate in rates))),
-        (growth.start, scalars(*(f"{prefix}{rate}_default" for rate in rates))),
-    ]
-    return pairs
-
-
-def cell_pairs(cell, prefix):
-    """All but the motion's."""
-    lstm = cell.lstm
-    parts = {"conv_x": lstm.inputs_conv, "conv_h": lstm.hidden_conv}
-    parts |= {"conv_m": lstm.memory_conv, "conv_o": lstm.output_conv}
-    pairs = [pair for name, layer in parts.items() for pair in normalised_pairs(layer, f"{prefix}{name}")]
-    pairs += conv_pairs(lstm.join.conv, f"{prefix}conv_last")
-    if cell.focus is None:
-        return pairs
-    for i, layer in enumerate(cell.multi_scale.convs):
-        pairs += conv_pairs(layer, f"{prefix}conv_g.0.convs.{i}")
-    if cell.multi_scale.norm is not None:
-        for variable, kind in ((cell.multi_scale.norm.gamma, "weight"), (cell.multi_scale.norm.beta, "bias")):
-            pairs.append((variable, norm(f"{prefix}conv_g.1", kind)))
-    pairs += conv_pairs(cell.focus.gate, f"{prefix}gate.0")
-    pairs += summary_pairs(cell.focus, f"{prefix}global_feature_extractor.")
-    return pairs + attention_pairs(cell.attention, f"{prefix}attention_layer.")
-
-
 def model_pairs(model):
-    pairs = [*conv_pairs(model.highway, "conv_first_v"), *conv_pairs(model.output_conv, "conv_last")]
-    for i, cell in enumerate(model.cells):
-        pairs += cell_pairs(cell, f"cell_list.{i}.")
-        if cell.motion is not None:
-            pairs += guided_pairs(cell.motion.guided, f"motion_list.{i}.")
-            pairs += conv_pairs(cell.motion.encoder, f"enc_list.{i}") + conv_pairs(cell.motion.gate, f"gate_list.{i}")
-            decoder = cell.motion.decoder
-            pairs += [(decoder.kernel, transposed(f"dec_list.{i}")), (decoder.bias, bias(f"dec_list.{i}"))]
+    pairs = gmg.pairs(model)
     assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
     return pairs
 
 
 def assign(pairs, arrays, prefix):
-    used = set()
-
-    def array(name):
-        used.add(prefix + name)
-        return arrays[prefix + name]
-
-    for variable, make in pairs:
-        variable.assign(make(array))
-    return used
+    for variable, recipe in pairs:
+        variable.assign(recipe(lambda name: arrays[prefix + name]))
 
 
 # ---- fixtures
@@ -184,8 +59,9 @@ def loaded(request, files):
     """A model with the original's weights, and the arrays."""
     arrays = files[request.param]
     model = build_model("recurrent", **{**COMMON, **MODELS[request.param]})
-    used = assign(model_pairs(model), arrays, "sd/")
-    assert used == {key for key in arrays if key.startswith("sd/")}
+    pairs = model_pairs(model)
+    assign(pairs, arrays, "sd/")
+    assert set(names_of(pairs)) == {key.removeprefix("sd/") for key in arrays if key.startswith("sd/")}
     return model, arrays
 
 
@@ -257,13 +133,12 @@ def test_gradients(loaded, monkeypatch):
     np.testing.assert_allclose(loss, arrays["grad_loss"], rtol=1e-5)
     norms = dict(zip(arrays["gradnorm_names"], arrays["gradnorm_values"], strict=True))
     grads = tape.gradient(loss, [variable.value for variable, _ in pairs])
-    for (variable, make), grad in zip(pairs, map(np.asarray, grads), strict=True):
-        names = []
-        want = make(lambda name, names=names: names.append(name) or arrays[f"grad/{name}"])
+    for (variable, recipe), grad in zip(pairs, map(np.asarray, grads), strict=True):
+        want = recipe(lambda name: arrays[f"grad/{name}"])
         kept = grad[2:3] if grad.shape[:1] == (5,) and grad.ndim == 4 else grad  # of 5x5 kernels the middle row
         near(kept, want, 1e-4, variable.path)
-        if not any("layer_m" in name for name in names):
-            whole = np.linalg.norm([norms[name] for name in names])
+        if not any("layer_m" in name for name in recipe.names):
+            whole = np.linalg.norm([norms[name] for name in recipe.names])
             np.testing.assert_allclose(np.linalg.norm(grad), whole, rtol=1e-4, err_msg=variable.path)
 
 

@@ -12,74 +12,17 @@ import pytest
 import tensorflow as tf
 
 from htsr.models import build_model
+from htsr.published import clockwork
+from htsr.published.clockwork import CWVAE
 
 DATA = Path(__file__).parent / "data"
-CWVAE = {
-    "encoder_residual": False,
-    "decoder_residual": False,
-    "dense_residual": False,
-    "top_down_residual": False,
-    "posterior": "independent",
-}
 TINY = {"stoch": 4, "deter": 16, "units": 16, "dense_units": 32, "channels_mult": 0.125}
 MEAN = tf.constant(False)
 
 
-def original_names(model) -> dict[str, keras.Variable]:  # noqa: PLR0912
-    """Our variables under the names in a checkpoint of the original code: Keras auto-names in build order."""
-    residual = hasattr(model.encoder, "residual_cell")
-    counts = {"dense": 0, "conv2d": 0, "conv2d_transpose": 0, "nvae_conv2d": 0, "squeeze_excite_layer": 0}
-    names = {}
-
-    def numbered(kind):
-        counts[kind] += 1
-        return kind if counts[kind] == 1 else f"{kind}_{counts[kind] - 1}"
-
-    def add(layer, prefix):
-        for variable in layer.weights:
-            names[f"{prefix}/{variable.name}"] = variable
-
-    def add_residual(cell, scope):
-        for conv in (cell.conv_a, cell.conv_b):
-            add(conv, f"{scope}/{numbered('nvae_conv2d')}/{numbered('conv2d')}")
-        squeeze = f"{scope}/{numbered('squeeze_excite_layer')}"
-        decoder_cells.append((cell, squeeze))
-
-    # Dense layers of the first squeeze-and-excite come first, those of the decoder's last: numbered in a second pass.
-    decoder_cells = []
-    add(model.encoder.convs[0], f"encoder_convdense/{numbered('conv2d')}")
-    if residual:
-        add_residual(model.encoder.residual_cell, "encoder_convdense/resdual_cell_encoder_0")
-    for conv in model.encoder.convs[1:]:
-        add(conv, f"encoder_convdense/{numbered('conv2d')}")
-    if residual:
-        cell, scope = decoder_cells.pop()
-        for layer in (cell.squeeze, cell.excite):
-            add(layer, f"{scope}/{numbered('dense')}")
-    for stack in model.stacks:
-        for layer in stack:
-            add(layer, f"encoder_convdense/{numbered('dense')}")
-    for i, level in enumerate(reversed(range(model.levels))):
-        cell = model.cells[level]
-        scope = f"scan{f'_{i}' if i else ''}/while/cell_{level}"
-        if cell.top_down_layer is not None:
-            add(cell.top_down_layer, f"{scope}/{numbered('dense')}")
-        add(cell.prior_in, f"{scope}/{numbered('dense')}")
-        for name in ("kernel", "recurrent_kernel", "bias"):
-            names[f"{scope}/gru_cell{f'_{level}' if level else ''}/{name}"] = getattr(cell, f"gru_{name}")
-        for layer in (cell.prior_hidden, cell.prior_mean, cell.prior_stddev):
-            add(layer, f"{scope}/{numbered('dense')}")
-        for layer in (cell.post_in, cell.post_hidden, cell.post_mean, cell.post_stddev):
-            add(layer, f"{scope}_1/{numbered('dense')}")
-    add(model.decoder.dense, f"decoder_conv/{numbered('dense')}")
-    for conv in model.decoder.convs:
-        add(conv, f"decoder_conv/{numbered('conv2d_transpose')}")
-    if residual:
-        add_residual(model.decoder.residual_cell, "decoder_conv/resdual_cell_decoder_0")
-        cell, scope = decoder_cells.pop()
-        for layer in (cell.squeeze, cell.excite):
-            add(layer, f"{scope}/{numbered('dense')}")
-    return names
+def original_names(model) -> dict[str, keras.Variable]:
+    """Our variables under the names in a checkpoint of the original code."""
+    return {recipe.names[0]: variable for variable, recipe in clockwork.pairs(model)}
 
 
 @pytest.fixture(scope="module", params=["htsr", "cwvae"])

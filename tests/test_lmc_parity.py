@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from htsr.models import build_model
 from htsr.optimizer import Adam
+from htsr.published import lmc_memory
 
 DATA = Path(__file__).parent / "data" / "lmc_tiny.npz"
 CONTEXT, START, LONG = 10, 2, 12
@@ -28,48 +29,19 @@ def load(arrays, **arguments):
 
 
 def assign(model, arrays):
-    for variable, name in names_of(model):
-        variable.assign(ours(arrays[f"sd/{name}"], name))
+    for variable, recipe in lmc_memory.pairs(model):
+        variable.assign(recipe(lambda name: arrays[f"sd/{name}"]))
 
 
 def names_of(model):
     """Our variables with their names in the original state dict."""
-    memory = model.memory
-    layers = {
-        "encoder": zip((0, 4), model.encoder.halvings, strict=True),
-        "encoder ": zip((2, 6), model.encoder.convs, strict=True),
-        "decoder": zip((0, 4), model.decoder.convs, strict=True),
-        "decoder ": zip((2, 6), model.decoder.doublings, strict=True),
-        "memory.motion_matching_encoder": zip((0, 3, 6, 8, 11, 13), memory.matching_encoder.convs, strict=True),
-        "memory.motion_context_encoder": zip((0, 3, 6, 8, 11, 13), memory.context_encoder.convs, strict=True),
-        "memory.embedder": zip((0, 2), memory.embedder, strict=True),
-        "attention_func": ((2, model.attention.squeeze), (4, model.attention.excite)),
-        **{f"convlstm_list.{i}": (("conv2d_x", cell.inputs_conv.conv), ("conv2d_h", cell.hidden_conv.conv))
-           for i, cell in enumerate(model.cells)},
-    }  # fmt: skip
-    kinds = {"kernel": "weight", "bias": "bias"}
-    found = [(memory.slots, "memory.memory_w")] + [
-        (variable, f"{prefix.strip()}.{part}.{kinds[variable.name]}")
-        for prefix, parts in layers.items()
-        for part, layer in parts
-        for variable in layer.weights
-    ]
-    assert len(found) == len(model.weights)
+    found = [(variable, *recipe.names) for variable, recipe in lmc_memory.pairs(model)]
+    assert {id(variable) for variable, _ in found} == {id(variable) for variable in model.weights}
     return found
 
 
-def ours(array, name):
-    """An array of the original's layout in ours: (out, in, ...) to (..., in, out), gates i, g, f, o to i, f, g, o."""
-    if array.ndim > 1 and name != "memory.memory_w":
-        array = array.transpose(*range(2, array.ndim), 1, 0)
-    if name.startswith("convlstm_list") and ("conv2d_x." in name or "conv2d_h." in name):
-        i, g, f, o = np.split(array, 4, -1)
-        array = np.concatenate([i, f, g, o], -1)
-    return array
-
-
 def theirs(array, name):
-    """The way back; of large arrays every 16th element, as the file has them."""
+    """A variable in the original's layout; of large arrays every 16th element, as the file has them."""
     array = np.asarray(array)
     if name.startswith("convlstm_list"):
         i, f, g, o = np.split(array, 4, -1)

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from htsr.layers.patches import from_patches, to_patches
 from htsr.models import build_model
+from htsr.published.layouts import names_of
+from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parent / "data"
 MODELS = {
@@ -30,72 +32,19 @@ def load(name):
     arrays = dict(np.load(DATA / f"{name}.npz"))
     arguments = MODELS[name] if name == "cmslstm_small" else {**OPENSTL, **MODELS[name]}
     model = build_model("recurrent", frame_shape=(32, 32, 1), filters=[8, 8], **arguments)
-    assign(model, name, arrays, "sd/")
+    pairs = pairs_of(model, name)
+    assert set(names_of(pairs)) == {key.removeprefix("sd/") for key in arrays if key.startswith("sd/")}
+    for variable, recipe in pairs:
+        variable.assign(recipe(lambda n: arrays[f"sd/{n}"]))
     return model, arrays
 
 
-def names_of(model, name):
-    """Our variables with their names in the original state dict: several names where ours is several of theirs."""
-    cms = name == "cmslstm_small"
-    found = {}
-
-    def add(layer, prefix, norm=None):
-        if hasattr(layer, "conv"):
-            layer, norm = layer.conv, layer.norm if norm is None else norm
-            if norm is not None:
-                add(norm, f"{prefix}.1")
-            prefix += "" if prefix.endswith("conv_last") else ".0"
-        for variable in layer.weights:
-            kind = {"kernel": "weight", "gamma": "weight", "beta": "bias"}.get(variable.name, variable.name)
-            found[variable.path] = (variable, [f"{prefix}.{kind}"])
-
-    if cms:
-        add(model.embed, "embed")
-    add(model.output_conv, "output" if cms else "conv_last")
-    for i, cell in enumerate(model.cells):
-        if name == "cmslstm_small":
-            prefix, block = f"lstm.{i}", f"lstm.{i}.SEBlock"
-            add(cell.ce.inputs_gate, f"{prefix}.convQ")
-            add(cell.ce.hidden_gate, f"{prefix}.convR")
-            add(cell.cell.inputs_conv, f"{prefix}.conv_i2h")
-            add(cell.cell.hidden_conv, f"{prefix}.conv_h2h")
-            add(cell.cell.norm, f"{prefix}.norm_cell")
-            add(cell.se.join_scales, f"{block}.conv_bn")
-            add(cell.se.join_halves, f"{block}.w_z")
-            add(cell.se.update_hidden, f"{block}.w_h2h")
-            add(cell.se.update_attended, f"{block}.w_z2h")
-            add(cell.se.norm, f"{block}.norm_mem")
-            stages = [f"{block}.stages.{s}.f_{part}" for s in range(3) for part in ("query", "key", "value")]
-            for variable in cell.se.attention.weights:
-                kind = "bias" if variable.name == "bias" else "weight"
-                found[variable.path] = (variable, [f"{stage}.{kind}" for stage in stages])
-        else:
-            prefix = f"cell_list.{i}"
-            parts = {"inputs_conv": "conv_x", "hidden_conv": "conv_h", "memory_conv": "conv_m", "output_conv": "conv_o"}
-            for ours, theirs in parts.items():
-                if hasattr(cell, ours):
-                    add(getattr(cell, ours), f"{prefix}.{theirs}")
-            if hasattr(cell, "join"):
-                add(cell.join, f"{prefix}.conv_last")
-    assert len(found) == len(model.weights)
-    return list(found.values())
-
-
-def ours(array):
-    """A PyTorch array in our layout: kernels (out, in, h, w), normalisation weights (c, h, w)."""
-    return {4: lambda a: a.transpose(2, 3, 1, 0), 3: lambda a: a.transpose(1, 2, 0)}.get(array.ndim, np.asarray)(array)
-
-
-def expected(arrays, prefix, names):
-    return np.concatenate([ours(arrays[prefix + name]) for name in names], -1)
-
-
-def assign(model, name, arrays, prefix):
-    pairs = names_of(model, name)
-    used = {n for _, names in pairs for n in names}
-    assert used == {key.removeprefix(prefix) for key in arrays if key.startswith(prefix)}
-    for variable, names in pairs:
-        variable.assign(expected(arrays, prefix, names))
+def pairs_of(model, name):
+    """Our variables, and how they are made of arrays under the original's names."""
+    sources = {"cmslstm_small": "cms_lstm", "convlstm_small": "conv_lstm", "predrnn_small": "predrnn"}
+    pairs = SOURCES[sources[name]].pairs(model)
+    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
+    return pairs
 
 
 def patches(arrays, key):
@@ -180,11 +129,11 @@ def test_gradients(name):
         terms = model.loss_terms(tf.constant(frames(arrays)), tf.constant(0), tf.constant(0))
         loss = scale * tf.reduce_mean(terms["l2"])
     np.testing.assert_allclose(loss, arrays[loss_name], rtol=1e-4)
-    pairs = names_of(model, name)
-    for (_, names), grad in zip(pairs, tape.gradient(loss, [v.value for v, _ in pairs]), strict=True):
-        want = expected(arrays, prefix, names)
+    pairs = pairs_of(model, name)
+    for (variable, recipe), grad in zip(pairs, tape.gradient(loss, [v.value for v, _ in pairs]), strict=True):
+        want = recipe(lambda n: arrays[prefix + n])
         tolerance = 1e-3 if "cms" in name else 1e-4
-        np.testing.assert_allclose(grad, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=names[0])
+        np.testing.assert_allclose(grad, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=variable.path)
 
 
 def test_two_steps_of_cms_lstm_with_adamw():
@@ -198,16 +147,18 @@ def test_two_steps_of_cms_lstm_with_adamw():
     for i, part in enumerate(model.training_passes(x), 1):
         logs = model._optimizer_step(part, tf.constant(0))
         np.testing.assert_allclose(2 * logs["loss"], arrays[f"loss{i}"], rtol=1e-4)
-        for variable, names in names_of(model, "cmslstm_small"):
-            before, after, grad = (expected(arrays, prefix, names) for prefix in ("sd/", f"sd_after{i}/", "grad1/"))
+        for variable, recipe in pairs_of(model, "cmslstm_small"):
+            before, after, grad = (
+                recipe(lambda n, prefix=prefix: arrays[prefix + n]) for prefix in ("sd/", f"sd_after{i}/", "grad1/")
+            )
             # Adam moves every weight by about the learning rate, in the direction of rounding errors where the gradient
             # is none (a bias of keys cancels in the softmax).
             moved, missed = after - before, variable.numpy() - after
             there = np.abs(grad) > 1e-3 * np.abs(grad).max()  # what test_gradients leaves open
-            assert np.abs(missed).max() < 4.1e-3, names[0]
+            assert np.abs(missed).max() < 4.1e-3, variable.path
             if i == 1:
-                np.testing.assert_allclose(missed[there], 0, atol=1e-4, err_msg=names[0])
-            assert np.linalg.norm(missed[there]) < 0.1 * np.linalg.norm(moved[there]), names[0]
+                np.testing.assert_allclose(missed[there], 0, atol=1e-4, err_msg=variable.path)
+            assert np.linalg.norm(missed[there]) < 0.1 * np.linalg.norm(moved[there]), variable.path
 
 
 def test_number_of_parameters_of_the_published_setting():

@@ -1,0 +1,111 @@
+"""The published code that weights can come from."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl
+from htsr.published.layouts import Pairs
+from htsr.published.state_dict import read_state_dict
+from htsr.published.tensors import Contents
+from htsr.published.tf1 import read_checkpoint
+
+Settings = Mapping[str, Any]
+
+
+def _nothing(contents: Contents, certain: Settings) -> dict[str, Any]:
+    del contents, certain
+    return {}
+
+
+class Source(NamedTuple):
+    """One of them.
+
+    Attributes:
+        what: in words, for the card.
+        model: the name of our model.
+        read: reads a file: from its path, ``signature`` and the source's name.
+        signature: names that all of its weights have.
+        pairs: our variables and how they are made.
+        infer: the model's arguments that weights settle, given those that were set.
+        published: arguments of the model as published; weights do not show them.
+        training: ``batch_size``, ``learning_rate``, ``horizon`` as published, where ``published`` has the ``context``.
+        fixed: keys of ``published`` without which the weights are another model's: nothing may contradict them.
+        kept: keys of ``published`` that no config changes, only ``--set``: arithmetic of the released code.
+        unread: pattern of names that are in the files and that nothing reads.
+        guess: arguments of the model where all else is silent, given those that are certain.
+        original_config: the original's own config in our words, by section.
+        slots: whether the files may hold Adam's.
+    """
+
+    what: str
+    model: str
+    read: Callable[[Path, tuple[str, ...], str], Contents]
+    signature: tuple[str, ...]
+    pairs: Callable[[Any], Pairs]
+    infer: Callable[[Contents, Settings], dict[str, Any]]
+    published: Settings
+    training: Settings
+    fixed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    unread: str = ""
+    guess: Callable[[Contents, Settings], dict[str, Any]] = _nothing
+    original_config: Callable[[Settings], dict[str, dict[str, Any]]] = lambda settings: {}
+    slots: bool = False
+
+
+def _clockwork(what: str, published: Settings, learning_rate: float) -> Source:
+    training = {"batch_size": 50, "learning_rate": learning_rate, "context": 36, "horizon": 300, "epsilon": 1e-4}
+    fixed, original = tuple(clockwork.CWVAE), clockwork.original_config
+    return Source(
+        what, "htsr", read_checkpoint, clockwork.SIGNATURE, clockwork.pairs, clockwork.infer, published, training,
+        fixed, unread=clockwork.UNREAD, original_config=original, slots=True,
+    )  # fmt: skip
+
+
+def _recurrent(
+    what: str, signature, pairs, published: Settings, rate: float, unread: str, infer=openstl.infer, guess=openstl.guess
+) -> Source:
+    training = {"batch_size": 16, "learning_rate": rate, "context": 10, "horizon": 10, "epsilon": 1e-8}
+    kept = tuple(key for key in ("offsets", "trend_decay") if key in published)
+    return Source(
+        what, "recurrent", read_state_dict, signature, pairs, infer, published, training,
+        ("cell", "embed", "patch_order"), kept, unread, guess,
+    )  # fmt: skip
+
+
+_HTSR = {name: "residual" if name == "posterior" else True for name in clockwork.CWVAE}
+_OPENSTL = openstl.PUBLISHED
+
+SOURCES: dict[str, Source] = {
+    "htsr": _clockwork("HTSR, a checkpoint of the authors' program (TensorFlow 1)", _HTSR, 1e-4),
+    "cwvae": _clockwork(
+        "Clockwork VAE (arXiv 2102.09532), a checkpoint of the authors' program (TensorFlow 1)", clockwork.CWVAE, 3e-4
+    ),
+    "cms_lstm": _recurrent(
+        "CMS-LSTM (arXiv 2102.03586), the authors' code",
+        cms_lstm.SIGNATURE, cms_lstm.pairs, cms_lstm.PUBLISHED, 1e-3, cms_lstm.UNREAD, cms_lstm.infer,
+        _nothing,
+    ),
+    "conv_lstm": _recurrent(
+        "ConvLSTM (arXiv 1506.04214), OpenSTL's code",
+        openstl.SIGNATURE, openstl.conv_lstm_pairs, {**_OPENSTL, "cell": "conv_lstm"}, 5e-4, openstl.CONVLSTM_UNREAD,
+    ),
+    "predrnn": _recurrent(
+        "PredRNN (NeurIPS 2017), OpenSTL's code",
+        openstl.PREDRNN_SIGNATURE, openstl.predrnn_pairs, {**_OPENSTL, "cell": "st_lstm"}, 5e-4, openstl.PREDRNN_UNREAD,
+    ),
+    "motionrnn": _recurrent(
+        "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
+    ),
+    "gmg": _recurrent(
+        "GMG (arXiv 2503.11297), the authors' code",
+        gmg.GMG_SIGNATURE, gmg.pairs, gmg.GMG, 3e-4, gmg.UNREAD_DECAY, gmg.infer,
+    ),
+    "lmc_memory": Source(
+        "LMC-Memory (arXiv 2104.00924), the authors' code",
+        "lmc_memory", read_state_dict, lmc_memory.SIGNATURE, lmc_memory.pairs, lmc_memory.infer, lmc_memory.PUBLISHED,
+        {"batch_size": 8, "learning_rate": 2e-4, "context": 10, "horizon": 30, "epsilon": 1e-8},
+        guess=lmc_memory.guess,
+    ),
+}  # fmt: skip
