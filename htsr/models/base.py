@@ -236,6 +236,33 @@ class VideoModel(keras.Model):
         """
         return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise)), axis=2)
 
+    # ---- frame by frame, for htsr.streaming
+
+    def start_stream(self, context: tf.Tensor, seeds: tf.Tensor) -> Any:
+        """Read the context: the state for ``step_stream`` and ``observe_stream``.
+
+        Args:
+            context: as in ``start``.
+            seeds: int32 ``(batch,)``; with those of ``start``, the frames that follow are those of ``advance``.
+
+        Returns:
+            A nest of tensors of constant size. The first one, and all that belong to single clips, have ``batch`` rows.
+        """
+        return self.start(context, 1, seeds, tf.constant(True))
+
+    def step_stream(self, state: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Predict the next frame: the new state, ``(batch, height, width, channel)``."""
+        del seeds
+        state, frames = self.advance(state, 1)
+        return state, frames[:, 0]
+
+    @abstractmethod
+    def observe_stream(self, state: Any, frame: tf.Tensor, seeds: tf.Tensor) -> Any:
+        """Read a frame that has arrived, ``(batch, height, width, channel)``: the new state.
+
+        From the state after a context it is that after the context with this frame.
+        """
+
     @tf.function(reduce_retracing=True)
     def rollout_graph(self, context, horizon, num_samples, seed):
         """``rollout`` of samples as one graph with tensors for all arguments, for export."""
