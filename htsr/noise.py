@@ -52,7 +52,10 @@ def normal(seed, rows, steps, units: int) -> tf.Tensor:
     pairs = (units + 1) // 2
     counter = tf.reshape(tf.cast(steps, tf.int64) * pairs, [1, -1, 1]) + tf.range(pairs, dtype=tf.int64)
     # The upper half is 0 up to some hundred million steps.
-    lower, upper = tf.bitwise.bitwise_and(counter, 0xFFFFFFFF), tf.bitwise.right_shift(counter, tf.constant(32, tf.int64))
+    lower, upper = (
+        tf.bitwise.bitwise_and(counter, 0xFFFFFFFF),
+        tf.bitwise.right_shift(counter, tf.constant(32, tf.int64)),
+    )
     rows = _uint32(tf.reshape(rows, [-1, 1, 1])) + tf.cast(upper, tf.uint32)
     bits = threefry((seed, 0x68747372), (rows, tf.cast(lower, tf.uint32)))
     u0, u1 = map(_fraction, bits)

@@ -47,12 +47,10 @@ class Stream:
         context, frame = (tf.TensorSpec([None] * free + [*model.frame_shape]) for free in (2, 1))
         seed = tf.TensorSpec([], tf.int32)
         self.init_graph = tf.function(self._init, input_signature=[context, seed], autograph=False)
-        drawn = self.init_graph.get_concrete_function().structured_outputs
-        self.state_spec = tf.nest.map_structure(_any_rows, drawn)
+        state = self.init_graph.get_concrete_function().structured_outputs
+        self.state_spec = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), state)
         self.step_graph = tf.function(self._step, input_signature=[self.state_spec, seed], autograph=False)
-        self.observe_graph = tf.function(
-            self._observe, input_signature=[self.state_spec, frame, seed], autograph=False
-        )
+        self.observe_graph = tf.function(self._observe, input_signature=[self.state_spec, frame, seed], autograph=False)
 
     def init(self, context, seed: int = 0) -> Any:
         """Read a context ``(batch, time, height, width, channel)`` in [0, 1]: the state after it.
@@ -72,7 +70,7 @@ class Stream:
         Raises:
             InputError: it is not such an array, or of another batch than the state.
         """
-        expected = (_rows(state), *self._model.frame_shape)
+        expected = (tf.nest.flatten(state)[0].shape[0], *self._model.frame_shape)
         if np.shape(frame) != expected or not np.issubdtype(np.asarray(frame).dtype, np.floating):
             raise InputError(
                 f"frame must be floats in [0, 1] of shape {expected}, received {np.asarray(frame).dtype} "
@@ -93,11 +91,3 @@ class Stream:
 def _row_seeds(seed, rows) -> tf.Tensor:
     """Those of a rollout's first sample."""
     return noise.fold(noise.fold(seed, tf.range(rows)), 0)
-
-
-def _rows(state: Any) -> int:
-    return tf.nest.flatten(state)[0].shape[0]
-
-
-def _any_rows(x: tf.TensorSpec) -> tf.TensorSpec:
-    return tf.TensorSpec(x.shape, x.dtype)

@@ -11,6 +11,8 @@ import tensorflow as tf
 from htsr import noise as noise_lib
 from htsr.errors import InputError
 
+_CHUNK = 50  # frames predicted at once: no horizon is then too long for memory
+
 
 class TrainingPass(NamedTuple):
     """What one optimiser step is taken on.
@@ -197,7 +199,7 @@ class VideoModel(keras.Model):
         """Predict the next ``length >= 1`` frames: the new state, ``(rows, length, height, width, channel)``."""
 
     def rollout_chunks(
-        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample", chunk: int = 50
+        self, context, horizon: int, num_samples: int = 1, seed=0, noise: str = "sample", chunk: int = _CHUNK
     ) -> Iterator[np.ndarray]:
         """``rollout`` in consecutive pieces of at most ``chunk`` frames, so that no horizon is too long for memory."""
         context = self._checked_context(context)
@@ -267,7 +269,15 @@ class VideoModel(keras.Model):
     def rollout_graph(self, context, horizon, num_samples, seed):
         """``rollout`` of samples as one graph with tensors for all arguments, for export."""
         state = self._tiled_start(context, num_samples, _clip_seeds(seed, context), tf.constant(True))
-        _, frames = self.advance(state, horizon)
+        pieces = tf.TensorArray(tf.float32, 0, True, infer_shape=False, element_shape=[None, None, *self.frame_shape])
+
+        def predict(index, state, pieces):
+            state, frames = self.advance(state, tf.minimum(_CHUNK, horizon - index * _CHUNK))
+            return index + 1, state, pieces.write(index, tf.transpose(frames, [1, 0, 2, 3, 4]))
+
+        loop = (tf.constant(0), state, pieces)
+        *_, pieces = tf.while_loop(lambda index, *_: index * _CHUNK < horizon, predict, loop, parallel_iterations=1)
+        frames = tf.transpose(pieces.concat(), [1, 0, 2, 3, 4])
         shape = tf.concat([[num_samples, tf.shape(context)[0], horizon], self.frame_shape], 0)
         return tf.reshape(frames, shape)
 
