@@ -11,6 +11,8 @@ float32, those that are read in [0, 1], those that are predicted not clipped. ``
 and rounded. The state is the nest of ``htsr.streaming.Stream``, flat; bfloat16 is float32 outside, without loss.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +20,6 @@ import tensorflow as tf
 
 from htsr.models.base import VideoModel
 from htsr.streaming import Stream
-
-Functions = dict[str, Callable]
 
 
 class Signatures:
@@ -48,10 +48,10 @@ class Signatures:
                 "observe": {**state, "frame": frame, "seed": scalar},
             }
             for name, specs in arguments.items():
-                named = {key: tf.TensorSpec(spec.shape, spec.dtype, key) for key, spec in specs.items()}
-                function = tf.function(getattr(self, f"_{name}")(dtype), autograph=False)
+                body = functools.partial(getattr(self, f"_{name}"), dtype)
+                function = _function(f"{name}{suffix}", body, specs)
                 self.functions[f"{name}{suffix}"] = function
-                self.concrete[f"{name}{suffix}"] = function.get_concrete_function(**named)
+                self.concrete[f"{name}{suffix}"] = function.get_concrete_function()
 
     def describe(self) -> dict[str, Any]:
         """Name, dtype and shape of all arguments and results; a size of any value is None."""
@@ -61,50 +61,36 @@ class Signatures:
 
         described = {}
         for name, function in self.concrete.items():
-            positional, named = function.structured_input_signature
-            inputs = {spec.name: spec for spec in positional} | named
+            inputs = {spec.name: spec for spec in function.structured_input_signature[0]}
             described[name] = {"inputs": shapes(inputs), "outputs": shapes(function.structured_outputs)}
         return described
 
-    def _predict(self, dtype: tf.DType) -> Callable:
-        def predict(context, horizon, seed, num_samples):
-            self._check_context(context)
-            _check_least("horizon", horizon, 1)
-            _check_least("num_samples", num_samples, 1)
-            return {"frames": _coded(self._model.rollout_graph(_decoded(context), horizon, num_samples, seed), dtype)}
+    def _predict(self, dtype: tf.DType, context, horizon, seed, num_samples) -> dict[str, tf.Tensor]:
+        context = self._checked(context)
+        horizon, num_samples = _at_least(1, horizon, "horizon"), _at_least(1, num_samples, "num_samples")
+        return {"frames": _coded(self._model.rollout_graph(_decoded(context), horizon, num_samples, seed), dtype)}
 
-        return predict
+    def _init(self, _: tf.DType, context, seed) -> dict[str, tf.Tensor]:
+        return self._flat(self._stream.init_graph(_decoded(self._checked(context)), seed))
 
-    def _init(self, dtype: tf.DType) -> Callable:
-        del dtype
+    def _step(self, dtype: tf.DType, seed, **state) -> dict[str, tf.Tensor]:
+        new, frame = self._stream.step_graph(self._nested(state), seed)
+        return {"frame": _coded(frame, dtype), **self._flat(new)}
 
-        def init(context, seed):
-            self._check_context(context)
-            return self._flat(self._stream.init_graph(_decoded(context), seed))
+    def _observe(self, _: tf.DType, frame, seed, **state) -> dict[str, tf.Tensor]:
+        rows = (tf.shape(x)[0] for x in (frame, state["state_00"]))
+        check = tf.debugging.assert_equal(*rows, "there must be one frame for every row of the state")
+        with tf.control_dependencies([check]):
+            frame = tf.identity(frame)
+        return self._flat(self._stream.observe_graph(self._nested(state), _decoded(frame), seed))
 
-        return init
-
-    def _step(self, dtype: tf.DType) -> Callable:
-        def step(seed, **state):
-            new, frame = self._stream.step_graph(self._nested(state), seed)
-            return {"frame": _coded(frame, dtype), **self._flat(new)}
-
-        return step
-
-    def _observe(self, dtype: tf.DType) -> Callable:
-        del dtype
-
-        def observe(frame, seed, **state):
-            tf.debugging.assert_equal(
-                tf.shape(frame)[0], tf.shape(state["state_00"])[0], "one frame for every row of the state is needed"
-            )
-            return self._flat(self._stream.observe_graph(self._nested(state), _decoded(frame), seed))
-
-        return observe
-
-    def _check_context(self, context: tf.Tensor) -> None:
-        _check_least("the number of clips in context", tf.shape(context)[0], 1)
-        _check_least("the number of frames in context", tf.shape(context)[1], self._model.min_context)
+    def _checked(self, context: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(context)
+        num_clips = tf.debugging.assert_positive(shape[0], "context must have at least one clip")
+        least = self._model.min_context
+        message = f"context must be at least {least} frame{'s' * (least > 1)}"
+        with tf.control_dependencies([num_clips, tf.debugging.assert_greater_equal(shape[1], least, message)]):
+            return tf.identity(context)
 
     def _flat(self, state: Any) -> dict[str, tf.Tensor]:
         return {name: tf.cast(x, _outside(x.dtype)) for name, x in zip(self.state, tf.nest.flatten(state), strict=True)}
@@ -115,8 +101,23 @@ class Signatures:
         return tf.nest.pack_sequence_as(spec, flat)
 
 
-def _check_least(name: str, value: tf.Tensor, least: int) -> None:
-    tf.debugging.assert_greater_equal(value, least, message=f"{name} must be at least {least}")
+def _function(name: str, body: Callable, specs: dict[str, tf.TensorSpec]) -> Callable:
+    """A function of named tensors. With a signature it is traced once; without, a loaded one is, for every shape and
+    every Python number."""
+
+    def function(*arguments):
+        return body(**dict(zip(specs, arguments, strict=True)))
+
+    parameters = [inspect.Parameter(argument, inspect.Parameter.POSITIONAL_OR_KEYWORD) for argument in specs]
+    function.__name__, function.__signature__ = name, inspect.Signature(parameters)
+    signature = [tf.TensorSpec(spec.shape, spec.dtype, argument) for argument, spec in specs.items()]
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
+def _at_least(least: int, value: tf.Tensor, name: str) -> tf.Tensor:
+    check = tf.debugging.assert_greater_equal(value, least, f"{name} must be at least {least}")
+    with tf.control_dependencies([check]):
+        return tf.identity(value)
 
 
 def _decoded(frames: tf.Tensor) -> tf.Tensor:

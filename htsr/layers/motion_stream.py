@@ -1,9 +1,9 @@
 """The mean of a ``MotionEncoder``'s maps while frames arrive one by one, in constant memory.
 
 The encoder sees some frames before and after each of its maps, and pads with zeros where a clip begins and ends. With
-its pools of pairs, map p of a clip of D differences depends on the differences 8p - 14 to 8p + 21: once D is above that,
-it stays as it is, and it can be computed without what lies before it. So the mean of the maps that are settled and the
-frames that later maps depend on are enough, and the result is that of the whole clip but for rounding.
+its pools of pairs, map p depends on the differences 8p - 14 to 8p + 21 of a clip: once these are there, it stays as it
+is, and it can be computed without what lies before them. So the mean of the maps that are settled and the frames that
+later maps depend on are enough, and the result is that of the whole clip but for rounding.
 """
 
 from typing import NamedTuple

@@ -44,8 +44,8 @@ class RolloutState(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What a prediction frame by frame needs: the levels' states after the last frame, the index of the next one, int64,
-    and the window of the slowest level that it is in."""
+    """What a prediction frame by frame needs: the levels' states after the last frame, the index of the next one
+    (int64), and the window of the slowest level that it is in."""
 
     levels: tuple[State, ...]
     frame: tf.Tensor

@@ -27,8 +27,8 @@ class RolloutState(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What a prediction frame by frame needs: the state of a rollout, the motion so far, and how many frames there were,
-    int64."""
+    """What a prediction frame by frame needs: the state of a rollout, the motion so far, and how many frames there were
+    (int64)."""
 
     rollout: RolloutState
     motion: Motion

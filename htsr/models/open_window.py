@@ -69,6 +69,6 @@ def add(window: OpenWindow, embeds: Sequence[tf.Tensor], index: tf.Tensor) -> Op
 
 
 def or_next(window: OpenWindow, states: tuple[State, ...], complete: tf.Tensor) -> OpenWindow:
-    """The window itself, or the empty one after it where it is ``complete``; ``states`` are the levels' present ones."""
+    """The window itself, or where it is ``complete`` the empty one after it, with the levels' ``states`` of now."""
     following = OpenWindow(states, *tf.nest.map_structure(tf.zeros_like, window[1:]))
     return tf.nest.map_structure(lambda a, b: tf.where(complete, a, b), following, window)
