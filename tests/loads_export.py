@@ -9,8 +9,8 @@
 import sys
 
 sys.modules["keras"] = None  # importing it fails
-import numpy as np
-import tensorflow as tf
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 folder, given, received = sys.argv[1:4]
 loaded = tf.saved_model.load(folder)
@@ -35,10 +35,7 @@ found["stepped"] = np.stack(predicted, 1)
 observed = loaded.init(part[:, : length // 2], seed=11)
 for frame in range(length // 2, length):
     observed = loaded.observe(**observed, frame=part[:, frame], seed=11)
-differences = {
-    name: float(np.abs(x - y).max()) for (name, x), y in zip(observed.items(), loaded.init(part, 11).values())
-}
-found["observed"] = max(differences.values())
+found["observed"] = max(np.abs(x - observed[name]).max() for name, x in loaded.init(part, 11).items())
 
 bytes_ = np.rint(255 * part).astype(np.uint8)
 found["bytes"] = loaded.predict_uint8(bytes_, horizon, 11, 1)["frames"]
