@@ -100,7 +100,7 @@ def predict(args: argparse.Namespace) -> None:
     settings = check_section("eval", {**config["eval"], **given}, evaluate, reserved=SET_BY_PROGRAM)
     settings["num_samples"] = args.num_samples
     settings["noise"] = settings["noise"] if args.num_samples == 1 else "sample"
-    model, manifest = load_run(args.logdir, args.checkpoint)
+    model, manifest = load_run(args.logdir or run, args.checkpoint)
     if args.num_samples > 1 and not model.stochastic:
         raise InputError(
             f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"

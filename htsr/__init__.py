@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "InputError": "htsr.errors",
+    "Stream": "htsr.streaming",
     "VideoModel": "htsr.models.base",
     "build_model": "htsr.models",
     "evaluate": "htsr.evaluation",
@@ -22,6 +23,7 @@ _PUBLIC = {
 
 __all__ = [
     "InputError",
+    "Stream",
     "VideoModel",
     "__version__",
     "build_model",

@@ -1,11 +1,6 @@
 """Export a model as a SavedModel that TensorFlow alone can load and serve, without this package.
 
-The SavedModel is a plain graph: no Keras objects, no XLA, no Python. Its one signature is
-
-    predict(context, horizon, seed, num_samples) -> frames
-
-context: float32 ``(batch, time, height, width, channel)`` in [0, 1], any batch and at least one frame; horizon, seed,
-num_samples: int32 scalars; frames: float32 ``(num_samples, batch, horizon, height, width, channel)``, not clipped.
+The SavedModel is a plain graph: no Keras objects, no XLA, no Python. ``htsr.signatures`` has its functions.
 """
 
 import importlib.metadata
@@ -18,24 +13,39 @@ from typing import Any
 
 import tensorflow as tf
 
+from htsr import __version__
+from htsr.checkpoints import find_run, load_run
+from htsr.config import read_config
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.signatures import Signatures
+
+SCHEMA = 1
+_DESCRIPTION = Path("assets", "model.json")
 
 
-def export_model(model: VideoModel, out: str | Path, config: Mapping[str, Any] | None = None) -> Path:
-    """Write a SavedModel.
+def export_model(
+    model: VideoModel,
+    out: str | Path,
+    config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a SavedModel with the signatures of ``htsr.signatures``; ``serving_default`` is ``predict``.
 
     Args:
         model: a built model, with the weights to export.
-        out: folder to create; it appears only when it is complete. ``assets/model.json`` in it holds the model's name,
-            frame shape and number of parameters, the config and the versions it was made with.
+        out: folder to create; it appears only when it is complete. ``assets/model.json`` in it describes the model and
+            its signatures, ``README.md`` says how it is used.
         config: the run's config, to be kept beside the graph.
+        provenance: where the weights are from, to be kept too.
+        overwrite: replace an export that is there.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: ``out`` exists.
+        InputError: ``out`` exists, and is no export or is not to be replaced.
 
     Example:
         ``loaded = tf.saved_model.load(out)`` (keep the reference: it owns the weights), then
@@ -43,45 +53,132 @@ def export_model(model: VideoModel, out: str | Path, config: Mapping[str, Any] |
         has the same name.
     """
     out = Path(out)
-    if out.exists():
-        raise InputError(f"{out} exists; choose another folder to export to, or remove it")
+    _check_out(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".tmp-{out.name}-{os.getpid()}")
-    description = json.dumps(_description(model, config), indent=1)
-    module = _served(model)
+    temporary, old = (out.with_name(f".{kind}-{out.name}-{os.getpid()}") for kind in ("tmp", "old"))
+    signatures = Signatures(model)
+    description = _description(model, signatures, config, provenance)
     try:
-        tf.saved_model.save(module, str(temporary), signatures={"predict": module.predict})
-        (temporary / "assets").mkdir(exist_ok=True)
-        (temporary / "assets" / "model.json").write_text(description, encoding="utf-8")
+        _save(model, signatures, temporary)
+        (temporary / _DESCRIPTION).parent.mkdir(exist_ok=True)
+        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(_readme(model, out), encoding="utf-8")
+        if out.exists():
+            os.rename(out, old)
         os.rename(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return out
 
 
-def _served(model: VideoModel) -> tf.Module:
-    """Return a module with the model's variables and its rollout, and nothing else of the model."""
-    scalar = tf.TensorSpec([], tf.int32)
-    context_spec = tf.TensorSpec([None, None, *model.frame_shape], tf.float32)
+def export_run(logdir: str | Path, out: str | Path, checkpoint: str | int = "latest", overwrite: bool = False) -> Path:
+    """Export the model of a run; what is known of it is kept in ``assets/model.json``.
 
-    def predict(context, horizon, seed, num_samples):
-        least = {"horizon": (horizon, 1), "num_samples": (num_samples, 1)}
-        least["context"] = (tf.shape(context)[1], model.min_context)
-        for name, (value, bound) in least.items():
-            tf.debugging.assert_greater_equal(value, bound, message=f"{name} must be at least {bound}")
-        return {"frames": model.rollout_graph(context, horizon, num_samples, seed)}
+    Args:
+        logdir: run folder, or the ``model`` folder in it.
+        out, overwrite: as in ``export_model``.
+        checkpoint: ``"latest"``, ``"best"`` or a step.
 
+    Raises:
+        InputError: no run, no checkpoint, or ``out`` is refused.
+    """
+    _check_out(Path(out), overwrite)
+    run = find_run(logdir)
+    model, manifest = load_run(run, checkpoint)
+    provenance = {
+        "run": str(run),
+        "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
+        "evaluation": _latest_evaluation(run),
+    }
+    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{out} exists; choose another folder to export to, or remove it, or replace it: --overwrite")
+    if not (out / _DESCRIPTION).is_file():
+        raise InputError(f"{out} exists and is no export of this package, so it is not replaced; choose another folder")
+
+
+def _save(model: VideoModel, signatures: Signatures, folder: Path) -> None:
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
-    module.predict = tf.function(predict, autograph=False, input_signature=[context_spec, scalar, scalar, scalar])
-    return module
+    for name, function in signatures.functions.items():
+        setattr(module, name, function)
+    served = {**signatures.concrete, "serving_default": signatures.concrete["predict"]}
+    tf.saved_model.save(module, str(folder), signatures=served)
 
 
-def _description(model: VideoModel, config: Mapping[str, Any] | None) -> dict[str, Any]:
+def _description(model: VideoModel, signatures: Signatures, config, provenance) -> dict[str, Any]:
     return {
+        "schema": SCHEMA,
         "model": model.name,
         "frame_shape": list(model.frame_shape),
+        "layout": "batch, time, height, width, channel",
+        "data_range": [0.0, 1.0],
+        "min_context": model.min_context,
+        "stochastic": model.stochastic,
         "parameters": model.count_params(),
+        "signatures": signatures.describe(),
+        "state": signatures.state,
         "config": config,
-        "versions": {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
+        "provenance": provenance,
+        "versions": {"htsr": __version__}
+        | {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
     }
+
+
+def _latest_evaluation(run: Path) -> dict[str, Any] | None:
+    """The newest evaluation of a run: how it was made, and the model's metrics, means over clips and lead times."""
+    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            about, columns = content["provenance"], content["curves"]["model"]
+            metrics = {name: curve["horizon_mean"]["mean"] for name, curve in columns.items()}
+            names = ("metric_spec", "context", "horizon", "num_examples", "num_samples", "noise", "clips_sha256")
+            return {
+                "folder": str(path.parent),
+                "checkpoint_step": about.get("checkpoint", {}).get("step"),
+                **{name: about[name] for name in names},
+                "metrics": metrics,
+            }
+        except (ValueError, KeyError, TypeError):
+            continue  # of another version
+    return None
+
+
+def _readme(model: VideoModel, out: Path) -> str:
+    shape = ", ".join(map(str, model.frame_shape))
+    served = out.parent.name if out.name.isdecimal() else out.name
+    return f"""# {model.name}, exported
+
+Predicts how a video of {shape} (height, width, channels) goes on after at least {model.min_context} frame(s) of
+context. It needs TensorFlow and nothing else; `assets/model.json` has its signatures, config and provenance.
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("this folder")  # keep the reference: it owns the weights
+frames = model.predict(context, horizon=30, seed=0, num_samples=1)["frames"]
+```
+
+`context` is float32 (batch, time, {shape}) in [0, 1], `frames` (num_samples, batch, horizon, {shape}), not clipped.
+Frame by frame, with a state that is yours:
+
+```python
+state = model.init(context, seed=0)
+future = model.step(**state, seed=0)  # future.pop("frame") comes next; go on from future, or
+state = model.observe(**state, frame=arrived, seed=0)  # from the frame that really came
+```
+
+`predict_uint8`, `init_uint8`, `step_uint8` and `observe_uint8` do the same with bytes. For TensorFlow Serving the
+folder's name has to be a version number, as in `{served}/1`; then, with `context` a list of clips of frames of rows:
+
+```bash
+curl http://localhost:8501/v1/models/{served}:predict -d '{{"signature_name": "predict_uint8",
+  "inputs": {{"context": [[[[[0, ...]]]]], "horizon": 30, "seed": 0, "num_samples": 1}}}}'
+```
+"""

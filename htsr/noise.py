@@ -42,7 +42,7 @@ def normal(seed, rows, steps, units: int) -> tf.Tensor:
     Args:
         seed: int32, scalar or ``(rows,)``: one for all rows or one each.
         rows: int32 ``(rows,)``, the identity of each row.
-        steps: int32 ``(steps,)``, the index of each step.
+        steps: int32 or int64 ``(steps,)``, the index of each step.
         units: numbers per row and step.
 
     Returns:
@@ -50,8 +50,10 @@ def normal(seed, rows, steps, units: int) -> tf.Tensor:
     """
     seed = tf.reshape(tf.convert_to_tensor(seed, tf.int32), [-1, 1, 1])
     pairs = (units + 1) // 2
-    counter = tf.reshape(tf.cast(steps, tf.int32) * pairs, [1, -1, 1]) + tf.range(pairs)
-    bits = threefry((seed, 0x68747372), (tf.reshape(tf.cast(rows, tf.int32), [-1, 1, 1]), counter))
+    counter = tf.reshape(tf.cast(steps, tf.int64) * pairs, [1, -1, 1]) + tf.range(pairs, dtype=tf.int64)
+    lower = tf.cast(tf.bitwise.bitwise_and(counter, 0xFFFFFFFF), tf.uint32)
+    upper = tf.cast(tf.bitwise.right_shift(counter, tf.constant(32, tf.int64)), tf.uint32)  # 0 up to 10^8 steps
+    bits = threefry((seed, 0x68747372), (_uint32(tf.reshape(rows, [-1, 1, 1])) + upper, lower))
     u0, u1 = map(_fraction, bits)
     radius, angle = tf.sqrt(-2.0 * tf.math.log(u0)), 2.0 * math.pi * u1
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], -1)[..., :units]

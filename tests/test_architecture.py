@@ -29,7 +29,9 @@ MAY_IMPORT = {
     "htsr.models.base": ["htsr.noise"],
     "htsr.models": ["htsr.models", "htsr.cells", "htsr.layers", "htsr.unroll", "htsr.losses", "htsr.noise"],
     "htsr.checkpoints": ["htsr.config", "htsr.models"],
-    "htsr.export": ["htsr.models"],
+    "htsr.streaming": ["htsr.models.base", "htsr.noise"],
+    "htsr.signatures": ["htsr.models.base", "htsr.streaming"],
+    "htsr.export": ["htsr", "htsr.checkpoints", "htsr.config", "htsr.models.base", "htsr.signatures"],
     "htsr.optimizer": [],
     "htsr.schedules": ["htsr.optimizer"],
     "htsr.training": [

@@ -1,102 +1,232 @@
 """A SavedModel that needs TensorFlow and nothing of this package."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_models import ROWS
 
+from htsr import checkpoints
+from htsr.config import save_config
 from htsr.errors import InputError
-from htsr.export import export_model
+from htsr.export import export_model, export_run
 from htsr.models import build_model
 
+ROOT = Path(__file__).parent.parent
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
-
-LOAD = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-folder, given, received = sys.argv[1:]
-loaded = tf.saved_model.load(folder)
-with np.load(given) as arrays:
-    context = arrays["context"]
-arguments = {"horizon": tf.constant(7), "seed": tf.constant(11), "num_samples": tf.constant(3)}
-np.savez(
-    received,
-    direct=loaded.predict(context, 7, 11, 3)["frames"],
-    served=loaded.signatures["predict"](context=tf.constant(context), **arguments)["frames"],
-    other_sizes=loaded.predict(context[:1, :1], horizon=30, seed=0, num_samples=1)["frames"],
-)
-for argument, values in {"horizon": (0, 11, 3), "num_samples": (7, 11, 0)}.items():
-    try:
-        loaded.predict(context, *values)
-    except tf.errors.InvalidArgumentError as error:
-        assert f"{argument} must be at least 1" in str(error)
-    else:
-        raise AssertionError("not refused")
-foreign = {"htsr", "tensorflow_probability", "tf_keras"} & set(sys.modules)
-assert not foreign, foreign
-"""
+MODELS = {
+    "htsr": {**TINY, "levels": 2},
+    "recurrent": {"cell": "conv_lstm", "filters": [4, 4], "patch_size": 16, "embed": False, "layer_norm": False},
+}
+NAMES = {f"{name}{kind}" for name in ("predict", "init", "step", "observe") for kind in ("", "_uint8")}
 
 
-MODELS = {"htsr": TINY, "recurrent": {"filters": [4, 4], "patch_size": 16}}
+def close(a, b, atol=1e-5):
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request, tmp_path_factory):
+    keras.utils.set_random_seed(1)
     model = build_model(request.param, **MODELS[request.param])
     folder = tmp_path_factory.mktemp("export") / "new" / "model"
     assert export_model(model, folder, config={"model": MODELS[request.param]}) == folder
-    return model, folder
+    return model, folder, tf.saved_model.load(str(folder))
 
 
-def test_reloads_with_tensorflow_alone(exported, tmp_path):
-    model, folder = exported
+def test_with_tensorflow_alone(exported, tmp_path):
+    model, folder, _ = exported
     context = np.random.default_rng(0).random((2, 5, 64, 64, 1), np.float32)
-    np.savez(tmp_path / "given.npz", context=context)
-    command = [sys.executable, "-c", LOAD, folder, tmp_path / "given.npz", tmp_path / "received.npz"]
+    settings = [(2, 5, 7, 3), (1, 1, 60, 1), (2, 5, 7, 1)]
+    np.savez(tmp_path / "given.npz", context=context, settings=settings)
+    script = Path(__file__).with_name("loads_export.py")
+    command = [sys.executable, "-I", script, folder, tmp_path / "given.npz", tmp_path / "received.npz"]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    expected = model.rollout(context, 7, num_samples=3, seed=11)
     with np.load(tmp_path / "received.npz") as received:
-        np.testing.assert_allclose(received["direct"], expected, rtol=0, atol=1e-6)
-        np.testing.assert_array_equal(received["served"], received["direct"])
-        assert received["other_sizes"].shape == (1, 1, 30, 64, 64, 1)
-        np.testing.assert_allclose(received["other_sizes"], model.rollout(context[:1, :1], 30), rtol=0, atol=1e-6)
+        for batch, frames, horizon, samples in settings:
+            expected = model.rollout(context[:batch, :frames], horizon, samples, seed=11)
+            assert expected.shape[:3] == (samples, batch, horizon)
+            close(received[f"predict_{batch}_{frames}_{horizon}_{samples}"], expected)
+        close(received["stepped"], expected[0])
+        assert received["observed"] <= 1e-5
+        as_bytes = np.rint(255 * received["decoded"].clip(0, 1))
+        assert received["bytes"].dtype == received["byte_step"].dtype == np.uint8
+        np.testing.assert_array_equal(received["bytes"], as_bytes)
+        assert np.abs(received["byte_step"] - as_bytes[0, :, 0]).max() <= 1  # rounded from nearly the same numbers
+
+
+@pytest.mark.parametrize("row", ["lmc_memory", "mixed precision"])
+def test_other_states(row, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = build_model(**ROWS[row])
+    loaded = tf.saved_model.load(str(export_model(model, tmp_path / "model")))
+    atol = 1e-5 if row == "lmc_memory" else 1e-2  # bfloat16
+    context = np.random.default_rng(0).random((2, 12, *model.frame_shape), np.float32)
+    expected = model.rollout(context, 6)
+    close(loaded.predict(context, 6, 0, 1)["frames"], expected, atol)
+    state = loaded.init(context[:, :10], 0)
+    assert {x.dtype for x in state.values()} <= {tf.float32, tf.int64}
+    for t in (10, 11):
+        state = loaded.observe(**state, frame=context[:, t], seed=0)
+    for t in range(6):
+        state = loaded.step(**state, seed=0)
+        close(state.pop("frame"), expected[0, :, t], atol)
+
+
+def test_what_the_graph_cannot_do_is_refused(exported):
+    model, _, loaded = exported
+    context = np.zeros([2, 3, *model.frame_shape], np.float32)
+    wrong = {
+        "horizon must be at least 1": (context, 0, 0, 1),
+        "num_samples must be at least 1": (context, 1, 0, 0),
+        "context must be at least 1 frame": (context[:, :0], 1, 0, 1),
+        "context must have at least one clip": (context[:0], 1, 0, 1),
+    }
+    for message, arguments in wrong.items():
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            loaded.predict(*arguments)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="context must be at least 1 frame"):
+        loaded.init_uint8(context[:, :0].astype(np.uint8), 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one frame for every row of the state"):
+        loaded.observe(**loaded.init(context, 0), frame=context[:1, 0], seed=0)
 
 
 def test_description_and_plain_graph(exported):
-    model, folder = exported
+    model, folder, loaded = exported
     description = json.loads((folder / "assets" / "model.json").read_text())
     assert description["model"] == model.name
     assert description["frame_shape"] == [64, 64, 1]
+    assert description["min_context"] == 1
+    assert description["data_range"] == [0, 1]
+    assert description["stochastic"] == model.stochastic
     assert description["parameters"] == sum(np.size(weight) for weight in model.get_weights())
     assert description["config"] == {"model": MODELS[model.name]}
     assert description["versions"]["tensorflow"] == tf.__version__
+    assert set(description["signatures"]) == NAMES
+    assert set(loaded.signatures) == NAMES | {"serving_default"}
+    for name, about in description["signatures"].items():
+        given = loaded.signatures[name].structured_input_signature[1]
+        shapes = {key: {"dtype": x.dtype.name, "shape": x.shape.as_list()} for key, x in given.items()}
+        assert about["inputs"] == shapes
+        assert set(about["outputs"]) == set(loaded.signatures[name].structured_outputs)
+    state = loaded.init(np.zeros([1, 2, 64, 64, 1], np.float32), 0)
+    assert list(state) == list(description["state"])
+    assert description["state"]["state_00"] == {"htsr": "levels/0/stoch", "recurrent": "layers/0/hidden"}[model.name]
+    assert 'tf.saved_model.load("' in (folder / "README.md").read_text()
     graph = (folder / "saved_model.pb").read_bytes()
     for foreign in (b"PyFunc", b"_tf_keras", b"_XlaMustCompile\x12\x02(\x01"):
         assert foreign not in graph
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_existing_folder_is_refused(exported, tmp_path):
-    model, folder = exported
+def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
+    model, folder = checkpoints.load_model(run), tmp_path / "new" / "model"
+    export_model(model, folder)
     with pytest.raises(InputError, match=r"exists; choose another folder"):
         export_model(model, folder)
-    with pytest.raises(InputError, match=r"exists; choose another folder"):
-        export_model(model, tmp_path)
+    with pytest.raises(InputError, match="is no export of this package, so it is not replaced"):
+        export_model(model, tmp_path, overwrite=True)
 
-
-def test_failed_export_leaves_nothing(exported, tmp_path, monkeypatch):
     def fail(_, folder, **__):
         Path(folder).mkdir()
         raise OSError(28, "No space left on device")
 
+    before = (folder / "saved_model.pb").stat()
     monkeypatch.setattr(tf.saved_model, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
-        export_model(exported[0], tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    for out, overwrite in ((tmp_path / "new" / "other", False), (folder, True)):
+        with pytest.raises(OSError, match="No space left"):
+            export_model(model, out, overwrite=overwrite)
+    assert (folder / "saved_model.pb").stat() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+# ---- the script
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with two checkpoints, the first one the better, and an evaluation of it."""
+    folder = tmp_path_factory.mktemp("run")
+    arguments = {"cell": "conv_lstm", "frame_shape": [16, 24, 1], "filters": [4], "patch_size": 8}
+    save_config(
+        {"model": {"name": "recurrent", **arguments}, "data": {}, "train": {}, "eval": {}}, folder / "config.yml"
+    )
+    arrays = checkpoints.model_arrays(build_model("recurrent", **arguments))
+    checkpoints.save(folder / "model", 3, arrays, score=0.1)
+    checkpoints.save(folder / "model", 7, {name: 0 * array for name, array in arrays.items()}, score=0.2)
+    about = {"metric_spec": "htsr-1", "context": 4, "horizon": 6, "num_examples": 2, "num_samples": 1, "noise": "mean"}
+    about |= {"clips_sha256": "0", "checkpoint": {"step": 3}}
+    for time, value in (("2026-01-01", 1.0), ("2026-01-02", 2.0)):
+        curves = {"model": {"psnr": {"horizon_mean": {"mean": value}}}, "black": {}}
+        (folder / "eval" / time).mkdir(parents=True)
+        (folder / "eval" / time / "curves.json").write_text(json.dumps({"provenance": about, "curves": curves}))
+    (folder / "eval" / "2026-01-03").mkdir()
+    (folder / "eval" / "2026-01-03" / "curves.json").write_text("{")
+    return folder
+
+
+def export(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("export").main()
+
+
+def test_script(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "mmnist" / "1"
+    assert export(monkeypatch, "--logdir", run / "model", "--out", out, "--checkpoint", "best") == 0
+    assert capsys.readouterr().out == f"exported to {out}\n"
+    description = json.loads((out / "assets" / "model.json").read_text())
+    _, _, manifest = checkpoints.load(run / "model", 3)
+    found = description["provenance"]
+    assert found["run"] == str(run)
+    assert found["checkpoint"] == {name: manifest[name] for name in ("step", "score", "files")}
+    assert len(found["checkpoint"]["files"]["state.npz"]["sha256"]) == 64
+    assert found["evaluation"]["folder"] == str(run / "eval" / "2026-01-02")
+    assert found["evaluation"]["checkpoint_step"] == 3
+    assert found["evaluation"]["metrics"] == {"psnr": 2.0}
+    assert description["config"]["model"]["cell"] == "conv_lstm"
+    assert "models/mmnist:predict" in (out / "README.md").read_text()
+    context = np.random.default_rng(0).random((1, 3, 16, 24, 1), np.float32)
+    expected = checkpoints.load_model(run, 3).rollout(context, 5)
+    loaded = tf.saved_model.load(str(out))
+    close(loaded.predict(context, 5, 0, 1)["frames"], expected)
+    assert export(monkeypatch, "--logdir", run, "--out", out, "--overwrite") == 0
+    assert json.loads((out / "assets" / "model.json").read_text())["provenance"]["checkpoint"]["step"] == 7
+    assert [path.name for path in out.parent.iterdir()] == ["1"]
+
+
+def test_script_refuses(run, tmp_path, monkeypatch, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.yml").write_text((run / "config.yml").read_text())
+    wrong = {
+        "is not a run folder": ("--logdir", tmp_path / "none", "--out", tmp_path / "out"),
+        "holds no checkpoint; train first": ("--logdir", empty, "--out", tmp_path / "out"),
+        "no checkpoint 4 in": ("--logdir", run, "--out", tmp_path / "out", "--checkpoint", 4),
+        "exists; choose another folder to export to": ("--logdir", run, "--out", empty),
+        "exists and is no export": ("--logdir", run, "--out", empty, "--overwrite"),
+    }
+    for message, arguments in wrong.items():
+        with pytest.raises(SystemExit) as stop:
+            export(monkeypatch, *arguments)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_an_evaluation(run, tmp_path):
+    lone = tmp_path / "run"
+    lone.mkdir()
+    (lone / "config.yml").write_text((run / "config.yml").read_text())
+    (lone / "model").symlink_to(run / "model")
+    out = export_run(lone, tmp_path / "out")
+    assert json.loads((out / "assets" / "model.json").read_text())["provenance"]["evaluation"] is None

@@ -50,12 +50,16 @@ class MotionEncoder(keras.layers.Layer):
             channels = conv.filters
 
     def call(self, differences):
+        return keras.ops.mean(self.maps(differences), axis=1)
+
+    def maps(self, differences):
+        """The maps that the result is the mean of, ``(batch, time / 8, height / 16, width / 16, 4 * filters)``."""
         x = differences
         for conv, frames in zip(self.convs, _POOLS, strict=True):
             x = conv(x)
             # ReLU and maximum may change places; on the smaller map it costs less.
             x = tf.nn.relu(_maxima(x, frames) if frames else x)
-        return keras.ops.mean(x, axis=1)
+        return x
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
@@ -120,7 +124,11 @@ class MotionMemory(keras.layers.Layer):
 
     def call(self, clip, long: bool = False):
         encoder = self.context_encoder if long else self.matching_encoder
-        x = self.read(encoder(clip[:, 1:] - clip[:, :-1]))
+        return self.recall(encoder(clip[:, 1:] - clip[:, :-1]))
+
+    def recall(self, queries):
+        """The result for a map of queries, which an encoder gives."""
+        x = self.read(queries)
         for layer in self.embedder:
             x = tf.nn.relu(doubled(layer, x))
         return x

@@ -11,6 +11,8 @@ import tensorflow as tf
 from htsr import noise as noise_lib
 from htsr.errors import InputError
 
+_CHUNK = 50  # frames predicted at once: no horizon is then too long for memory
+
 
 class TrainingPass(NamedTuple):
     """What one optimiser step is taken on.
@@ -204,7 +206,7 @@ class VideoModel(keras.Model):
         seed=0,
         noise: str = "sample",
         batched: bool = False,
-        chunk: int = 50,
+        chunk: int = _CHUNK,
     ) -> Iterator[np.ndarray]:
         """``rollout`` in consecutive pieces of at most ``chunk`` frames, so that no horizon is too long for memory."""
         context = self._checked_context(context)
@@ -259,12 +261,47 @@ class VideoModel(keras.Model):
         """
         return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise, batched)), axis=2)
 
+    # ---- frame by frame, for htsr.streaming
+
+    def start_stream(self, context: tf.Tensor, seeds: tf.Tensor) -> Any:
+        """Read the context: the state for ``step_stream`` and ``observe_stream``.
+
+        Args:
+            context: as in ``start``.
+            seeds: int32 ``(batch,)``; with those of ``start``, the frames that follow are those of ``advance``.
+
+        Returns:
+            A nest of tensors of constant size. The first one, and all that belong to single clips, have ``batch`` rows.
+        """
+        return self.start(context, 1, seeds, tf.constant(True))
+
+    def step_stream(self, state: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Predict the next frame: the new state, ``(batch, height, width, channel)``."""
+        del seeds
+        state, frames = self.advance(state, 1)
+        return state, frames[:, 0]
+
+    @abstractmethod
+    def observe_stream(self, state: Any, frame: tf.Tensor, seeds: tf.Tensor) -> Any:
+        """Read a frame that has arrived, ``(batch, height, width, channel)``: the new state.
+
+        From the state after a context it is that after the context with this frame.
+        """
+
     @tf.function(reduce_retracing=True)
     def rollout_graph(self, context, horizon, num_samples, seed):
         """``rollout`` of samples as one graph with tensors for all arguments, for export."""
         seeds = _future_seeds(seed, context, num_samples)
         state = self.start(context, num_samples, seeds, tf.constant(True))
-        _, frames = self.advance(state, horizon)
+        pieces = tf.TensorArray(tf.float32, 0, True, infer_shape=False, element_shape=[None, None, *self.frame_shape])
+
+        def predict(index, state, pieces):
+            state, frames = self.advance(state, tf.minimum(_CHUNK, horizon - index * _CHUNK))
+            return index + 1, state, pieces.write(index, tf.transpose(frames, [1, 0, 2, 3, 4]))
+
+        loop = (tf.constant(0), state, pieces)
+        *_, pieces = tf.while_loop(lambda index, *_: index * _CHUNK < horizon, predict, loop, parallel_iterations=1)
+        frames = tf.transpose(pieces.concat(), [1, 0, 2, 3, 4])
         shape = tf.concat([[num_samples, tf.shape(context)[0], horizon], self.frame_shape], 0)
         return tf.reshape(frames, shape)
 

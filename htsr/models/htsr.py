@@ -6,6 +6,7 @@ level features, residual top-down input and a residual posterior (the published 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +18,7 @@ from htsr.cells.rssm import Normal, RSSMCell, State
 from htsr.errors import InputError
 from htsr.layers.frames import FrameDecoder, FrameEncoder, feature_size
 from htsr.losses import gaussian_kl, gaussian_nll
+from htsr.models import open_window
 from htsr.models.base import VideoModel
 from htsr.unroll import scan, scan_states
 
@@ -39,6 +41,15 @@ class RolloutState(NamedTuple):
     frame: tf.Tensor
     seeds: tf.Tensor
     stochastic: tf.Tensor
+
+
+class StreamState(NamedTuple):
+    """What a prediction frame by frame needs: the levels' states after the last frame, the index of the next one
+    (int64), and the window of the slowest level that it is in."""
+
+    levels: tuple[State, ...]
+    frame: tf.Tensor
+    window: open_window.OpenWindow
 
 
 class HTSR(VideoModel):
@@ -112,6 +123,7 @@ class HTSR(VideoModel):
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
         self.frame_stddev, self.free_nats, self.kl_balance = frame_stddev, free_nats, kl_balance
         self.beta = _per_level(beta, levels)
+        self.periods = tuple(temporal_factor**level for level in range(levels))  # frames of a tick
         self.dense_residual = dense_residual
         self.imagine_from, self.decoded_frames = imagine_from, decoded_frames
         if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
@@ -121,7 +133,7 @@ class HTSR(VideoModel):
             )
         if not frame_stddev > 0:
             raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
-        slowest = temporal_factor ** (levels - 1)
+        slowest = self.periods[-1]
         if imagine_from is not None and (imagine_from < 1 or imagine_from % slowest):
             raise InputError(f"imagine_from must be a multiple of {slowest}, received {imagine_from}")
         if decoded_frames is not None and decoded_frames < 1:
@@ -238,17 +250,20 @@ class HTSR(VideoModel):
                 x = layer(x)
             skip = x + 0.1 * skip if self.dense_residual else x
             frames = tf.cast(tf.reshape(skip, [batch, num_frames, self.features]), tf.float32)
-            embeds.append(_window_sums(frames, self.temporal_factor**level))
+            embeds.append(_window_sums(frames, self.periods[level]))
         return embeds
 
-    def observe(self, embeds: list[tf.Tensor], seeds, stochastic, num_frames=None) -> list[Level]:
+    def observe(self, embeds: Sequence[tf.Tensor], seeds, stochastic, seen=None, before=None, frame=0) -> list[Level]:
         """Filter all levels over a clip's features, slowest level first.
 
         Args:
             embeds: from ``encode``.
             seeds: int32 ``(batch,)``.
             stochastic: bool scalar.
-            num_frames: given, a level uses its prior in a window that these frames do not fill.
+            seen: given, a level uses its prior in a window of which a frame was not seen: float32 ``(time,)``, 1 for
+                one that was.
+            before: the levels' states before the clip, fastest first; None at the beginning of a video.
+            frame: index of the clip's first frame, where a window of the slowest level begins.
 
         Returns:
             One ``Level`` for every level, fastest first.
@@ -262,8 +277,12 @@ class HTSR(VideoModel):
                 top_down = tf.zeros([tf.shape(embed)[0], ticks, self.stoch + self.cells[level].deter])
             else:
                 top_down = tf.repeat(outputs, self.temporal_factor, axis=1)[:, :ticks]
-            complete = None if num_frames is None else num_frames // self.temporal_factor**level
-            steps[level] = self._observe_level(level, embed, top_down, seeds, stochastic, complete)
+            period = self.periods[level]
+            complete = None if seen is None else _window_sums(seen[None, :, None], period)[0, :ticks, 0] == period
+            first = tf.convert_to_tensor(frame // period)
+            noise = self._noise(level, first + tf.cast(tf.range(ticks), first.dtype), seeds, stochastic)
+            state = self.cells[level].initial_state(tf.shape(embed)[0]) if before is None else before[level]
+            steps[level] = self._observe_level(level, embed, top_down, noise, state, complete)
             outputs = steps[level].states.output
         return steps
 
@@ -278,7 +297,7 @@ class HTSR(VideoModel):
     def start(self, context, num_samples, seeds, stochastic):
         num_frames = tf.shape(context)[1]
         embeds = [tf.tile(embed, [num_samples, 1, 1]) for embed in self.encode(context)]
-        steps = self.observe(embeds, seeds, stochastic, num_frames)
+        steps = self.observe(embeds, seeds, stochastic, tf.ones([num_frames]))
         return RolloutState(_last_states(steps), num_frames, seeds, stochastic)
 
     def advance(self, state, length):
@@ -290,12 +309,12 @@ class HTSR(VideoModel):
 
         Level by level, the slowest first; a level ticks at the frames that its period divides, which may be none.
         """
-        levels = list(state.levels)
+        levels, end = list(state.levels), state.frame + tf.cast(length, state.frame.dtype)
         outputs, first_parent = None, None
         for level in reversed(range(self.levels)):
-            period = self.temporal_factor**level
+            period = self.periods[level]
             begin = -(-state.frame // period)
-            ticks = tf.range(begin, -(-(state.frame + length) // period))
+            ticks = tf.range(begin, -(-end // period))
             if outputs is None:
                 top_down = tf.zeros(
                     [tf.shape(ticks)[0], tf.shape(state.seeds)[-1], self.stoch + self.cells[level].deter]
@@ -311,29 +330,49 @@ class HTSR(VideoModel):
             )
             levels[level] = tf.nest.map_structure(lambda s: s[-1], states)
             outputs, first_parent = states.output, begin
-        new_state = RolloutState(tuple(levels), state.frame + length, state.seeds, state.stochastic)
+        new_state = RolloutState(tuple(levels), end, state.seeds, state.stochastic)
         return new_state, _swap(outputs[1:])
 
-    def _observe_level(self, level, embed, top_down, seeds, stochastic, complete) -> Level:
+    # ---- frame by frame
+
+    def start_stream(self, context, seeds):
+        num_frames = tf.shape(context)[1]
+        embeds = self.encode(context)
+        steps = self.observe(embeds, seeds, tf.constant(True), tf.ones([num_frames]))
+        window = open_window.after_context(embeds, [step.states for step in steps], num_frames, self.periods)
+        return StreamState(_last_states(steps), tf.cast(num_frames, tf.int64), window)
+
+    def step_stream(self, state, seeds):
+        rollout = RolloutState(state.levels, state.frame, seeds, tf.constant(True))
+        rollout, frames = self.advance(rollout, 1)
+        return self._stream_state(rollout.levels, rollout.frame, state.window), frames[:, 0]
+
+    def observe_stream(self, state, frame, seeds):
+        begin = state.frame // self.periods[-1] * self.periods[-1]
+        index = tf.cast(state.frame - begin, tf.int32)
+        window = open_window.add(state.window, self.encode(frame[:, None]), index)
+        # Only ticks that have begun: the states after the last one are those to go on from.
+        embeds = [embed[:, : index // period + 1] for embed, period in zip(window.embeds, self.periods, strict=True)]
+        steps = self.observe(embeds, seeds, tf.constant(True), window.seen, window.before, begin)
+        return self._stream_state(_last_states(steps), state.frame + 1, window)
+
+    def _stream_state(self, levels, frame, window) -> StreamState:
+        return StreamState(levels, frame, open_window.or_next(window, levels, frame % self.periods[-1] == 0))
+
+    def _observe_level(self, level, embed, top_down, noise, state, complete) -> Level:
         cell = self.cells[level]
         weights = cell.weights_now()
-        ticks = tf.range(_length(embed))
-        xs = (
-            _swap(cell.project_top_down(top_down)),
-            _swap(cell.project_embed(embed)),
-            self._noise(level, ticks, seeds, stochastic),
-            ticks,
-        )
+        xs = (_swap(cell.project_top_down(top_down)), _swap(cell.project_embed(embed)), noise)
 
         def step(state, x):
-            *inputs, tick = x
+            inputs, is_complete = x
             new, prior, posterior = cell.observe(weights, state, *inputs)
             if complete is not None:
-                sample = tf.where(tick < complete, new.stoch, prior.mean + prior.stddev * inputs[-1])
+                sample = tf.where(is_complete, new.stoch, prior.mean + prior.stddev * inputs[-1])
                 new = State(sample, new.deter)
             return new, (prior, posterior, new)
 
-        _, ys = scan(step, xs, cell.initial_state(tf.shape(embed)[0]))
+        _, ys = scan(step, (xs, () if complete is None else complete), state)
         return Level(*tf.nest.map_structure(_swap, ys))
 
     def _noise(self, level, ticks, seeds, stochastic) -> tf.Tensor:

@@ -7,8 +7,10 @@ import tensorflow as tf
 from htsr import noise as noise_lib
 from htsr.cells.conv_lstm import ConvLSTMCell, ConvLSTMState
 from htsr.errors import InputError
+from htsr.layers import motion_stream
 from htsr.layers.frame_maps import FrameMapDecoder, FrameMapEncoder
 from htsr.layers.motion_memory import MIN_FRAMES, ChannelAttention, MotionMemory
+from htsr.layers.motion_stream import Motion
 from htsr.models.base import TrainingPass, VideoModel
 from htsr.unroll import scan
 
@@ -22,6 +24,15 @@ class RolloutState(NamedTuple):
     layers: tuple[ConvLSTMState, ...]
     frame: tf.Tensor
     recalled: tf.Tensor
+
+
+class StreamState(NamedTuple):
+    """What a prediction frame by frame needs: the state of a rollout, the motion so far, and how many frames there were
+    (int64)."""
+
+    rollout: RolloutState
+    motion: Motion
+    num_frames: tf.Tensor
 
 
 class LMCMemory(VideoModel):
@@ -202,3 +213,22 @@ class LMCMemory(VideoModel):
     def advance(self, state, length):
         state, frames = self._imagine(state, tf.range(length))
         return state, tf.transpose(frames, [1, 0, 2, 3, 4])
+
+    # ---- frame by frame
+
+    def start_stream(self, context, seeds):
+        rollout = super().start_stream(context, seeds)
+        motion = motion_stream.begin(self.memory.matching_encoder, context)
+        return StreamState(rollout, motion, tf.shape(context, tf.int64)[1])
+
+    def step_stream(self, state, seeds):
+        rollout, frame = super().step_stream(state.rollout, seeds)
+        motion = motion_stream.add(self.memory.matching_encoder, state.motion, frame, state.num_frames)
+        return StreamState(rollout, motion, state.num_frames + 1), frame
+
+    def observe_stream(self, state, frame, seeds):
+        encoder, num_frames = self.memory.matching_encoder, state.num_frames + 1
+        layers, _ = self._step(state.rollout.layers, self.encoder(state.rollout.frame))
+        motion = motion_stream.add(encoder, state.motion, frame, state.num_frames)
+        recalled = self.memory.recall(motion_stream.mean(encoder, motion, num_frames))
+        return StreamState(RolloutState(layers, frame, recalled), motion, num_frames)

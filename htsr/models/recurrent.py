@@ -269,6 +269,12 @@ class RecurrentPredictor(VideoModel):
         patches = tf.transpose(predictions, [1, 0, 2, 3, 4])
         return state, from_patches(patches, self.patch_size, self.patch_order)
 
+    # ---- frame by frame
+
+    def observe_stream(self, state, frame, seeds):
+        layers, _ = self._predict(*state)
+        return RolloutState(layers, self._patches(frame[:, None])[0])
+
 
 def _special(cell: str, *values) -> dict[str, Any]:
     """The arguments of some cells alone, those that are given."""

@@ -1,0 +1,37 @@
+"""Export the model of a run as a SavedModel, which needs TensorFlow and nothing of this package.
+
+    python export.py --logdir logs/mmnist --out exported/mmnist
+
+The folder has the signatures predict, init, step and observe, the same for bytes (predict_uint8, ...), and README.md,
+which says how they are used. TensorFlow Serving wants folders that are called by a version number: --out
+exported/mmnist/1.
+"""
+
+import argparse
+import sys
+
+from htsr.checkpoints import find_run
+from htsr.errors import one_line_errors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
+    parser.add_argument("--out", required=True, help="folder to write; it must not exist")
+    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in --out")
+    args = parser.parse_args()
+    with one_line_errors():
+        run = find_run(args.logdir)
+
+        from htsr import environment
+
+        environment.import_tensorflow_quietly()
+        from htsr.export import export_run
+
+        print(f"exported to {export_run(run, args.out, args.checkpoint, args.overwrite)}")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
