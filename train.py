@@ -43,6 +43,7 @@ def train(config: dict, run) -> int:
     import tensorflow as tf
 
     from htsr import checkpoints, training
+    from htsr.cards import write_card
     from htsr.data import DATASETS, load_clips
     from htsr.evaluation import SET_BY_PROGRAM, evaluate
     from htsr.models import MODELS, build_model
@@ -94,6 +95,7 @@ def train(config: dict, run) -> int:
         keras.utils.set_random_seed(settings["seed"])
         tf.config.experimental.enable_op_determinism()
         result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
+        write_card(run)
     print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 

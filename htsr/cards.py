@@ -14,13 +14,14 @@ CARD, IMPORTED = "model.md", "imported.json"
 HEADLINES = ("psnr", "ssim", "lpips")
 
 
-def write_card(logdir: str | Path, name: str | None = None) -> Path:
+def write_card(logdir: str | Path, name: str | None = None, results: str | Path | None = None) -> Path:
     """Write ``model.md`` into a run folder, from its config, newest checkpoint, newest evaluation and, where it was
     imported, ``imported.json``; an earlier card is replaced.
 
     Args:
         logdir: the run folder.
         name: what it is called in the card; None: as the folder.
+        results: the run folder to take the evaluation from; None: the same.
 
     Returns:
         The card's path.
@@ -42,7 +43,7 @@ def write_card(logdir: str | Path, name: str | None = None) -> Path:
         f"- step {manifest['step']:,}; SHA-256 of its `state.npz`: `{manifest['files']['state.npz']['sha256']}`",
         f"- data: {_inline(config['data'])}",
         *_origin(run, config),
-        *_results(run),
+        *_results(Path(results or run)),
         "",
         "## Use",
         "",

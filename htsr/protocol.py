@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from htsr.cards import write_card
 from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
@@ -152,6 +153,7 @@ def evaluate_run(
         conclude=conclude,
         **settings,
     )
+    write_card(run)
     found = result.provenance["clips_sha256"]
     if protocol.clips_sha256 not in (None, found):
         raise InputError(

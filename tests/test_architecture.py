@@ -44,6 +44,7 @@ MAY_IMPORT = {
     ],
     "htsr.tables": [],
     "htsr.cards": ["htsr.checkpoints", "htsr.config", "htsr.tables"],
+    "htsr.release": ["htsr.cards", "htsr.checkpoints", "htsr.config", "htsr.environment"],
     "htsr.published": [
         "htsr.cards",
         "htsr.checkpoints",
@@ -95,6 +96,7 @@ MAY_IMPORT = {
         "htsr.tables",
     ],
     "htsr.protocol": [
+        "htsr.cards",
         "htsr.checkpoints",
         "htsr.config",
         "htsr.data",
