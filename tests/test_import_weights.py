@@ -114,8 +114,8 @@ def test_imported_clockwork_models(name, tmp_path):
     run = htsr.import_weights(name, checkpoint(f"{name}_tiny", tmp_path / "theirs"), tmp_path / "run")
     arrays = arrays_of(f"{name}_tiny")
     context = arrays["obs72"].astype(np.float32)[:, :36] / 255
-    got = htsr.load_model(run).rollout(context, 36, noise="mean")[0][:1, ::2]
-    np.testing.assert_allclose(got, arrays["open72/prior_multistep"], rtol=0, atol=1e-5)
+    got = htsr.load_model(run).rollout(context, 9, noise="mean")[0]
+    np.testing.assert_allclose(got, arrays["open45/prior_multistep"], rtol=0, atol=1e-5)
     config = yaml.safe_load((run / "config.yml").read_text())
     assert config["eval"] | {"context": 36, "horizon": 36, "noise": "mean"} == config["eval"]
     assert config["data"]["name"] == "moving_mnist"
