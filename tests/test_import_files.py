@@ -125,6 +125,10 @@ def test_what_shares_itself_a_thousandfold_is_read_at_once(tmp_path):
 # ---- what is refused
 
 
+# 2,000 pairs, of which one and the same list a thousand dicts are made.
+PAIRS = Raw(b"]q\x00(" + b"".join(encode((str(i), None), {}) for i in range(2000)) + b"e")
+DICTS = Raw(b"](" + PAIRS + (name("collections", "OrderedDict") + b"h\x00\x85R") * 1000 + b"e")
+
 HOSTILE = {
     "a command": (call(name("os", "system"), "true"), "names os.system, which no weights need"),
     "a built-in": (call(name("builtins", "eval"), "1"), "names builtins.eval"),
@@ -135,7 +139,7 @@ HOSTILE = {
     "an unknown step": (Raw(b"I01\n"), "the step INT"),
     "a text without end": (Raw(b"\x8d" + struct.pack("<Q", 2**60)), "damaged"),
     "bytes without end": (Raw(b"\x8e" + struct.pack("<Q", 2**62)), "damaged"),
-    "a number without end": (Raw(b"\x8b" + struct.pack("<i", 2**31 - 1)), "damaged"),
+    "a number without end": (Raw(b"\x8a\xff"), "damaged"),
     "an empty stack": (Raw(b"0" * 0 + b"R"), "damaged"),
     "a call of nothing": (Raw(b"NNR"), "damaged"),
     "no memory": (Raw(b"h\x07"), "damaged"),
@@ -163,6 +167,10 @@ HOSTILE = {
         "is missing",
     ),
     "a storage of text": (persistent("storage", name("torch", "FloatStorage"), 1, "cpu", "x"), "storages is damaged"),
+    "dicts of one list": (DICTS, "made of more than 1000000 pairs"),
+    "a large number": (Raw(b"\x8b" + struct.pack("<i", 4) + bytes(4)), "the step LONG4"),
+    "a long key": (tensor(persistent("storage", name("torch", "FloatStorage"), "0" * 301, "cpu", 6), (6,), (1,)),
+                   "storages is damaged"),
     "too many steps": (Raw(b"]" * 1_000_100), "more than 1000000 steps"),
 }  # fmt: skip
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from htsr.errors import InputError
-from htsr.published.tensors import SAVE_AGAIN, SIZES, Tensor, check_shape, decode
-from htsr.published.torch_pickle import MAX_BYTES, Name, Placeholder, read_pickle
+from htsr.published.tensors import MAX_AXES, SAVE_AGAIN, SIZES, Tensor, check_shape, decode
+from htsr.published.torch_pickle import MAX_BYTES, MAX_NAME, Name, Placeholder, read_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -178,7 +178,8 @@ def _identified(identity: Any) -> tuple[str | None, str, int]:
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         raise InputError(f"a whole model and not its weights; {SAVE_AGAIN}")
     _, kind, key, _, size = identity[:5]
-    if not isinstance(kind, Name) or not isinstance(key, str) or type(size) is not int or not 0 <= size < 2**50:
+    named = isinstance(kind, Name) and isinstance(key, str) and len(key) <= MAX_NAME
+    if not named or type(size) is not int or not 0 <= size < 2**50:
         raise InputError("its description of storages is damaged; fetch the file again")
     return _STORAGES.get(kind.name), key, size
 
@@ -187,11 +188,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> Any:
     """A tensor, once it is certain that it lies inside of its storage and reads no element twice."""
     if not isinstance(storage, _Storage):
         return Placeholder("tensor")
-    if 0 in shape:
+    if len(shape) <= MAX_AXES and 0 in shape:
         return Placeholder("empty tensor")
     shape = check_shape("a tensor", shape)
-    numbers = [offset, *stride]
-    if len(stride) != len(shape) or not all(type(n) is int and 0 <= n < 2**50 for n in numbers):
+    if len(stride) != len(shape) or not all(type(n) is int and 0 <= n < 2**50 for n in (offset, *stride)):
         raise InputError("a tensor's strides are damaged; fetch the file again")
     count = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))

@@ -16,6 +16,7 @@ from htsr.published.tensors import SAVE_AGAIN
 
 MAX_BYTES = 1 << 24
 MAX_OPCODES = 1_000_000  # some 40,000 tensors
+MAX_NAME = 300  # characters
 
 # Of these packages' modules, and of the built-in types, names beside those known are passed over; none is imported.
 PASSED_OVER = (
@@ -40,7 +41,7 @@ _TYPES = {
 }
 
 _VALUES = {
-    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE",
+    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE",
     "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -94,6 +95,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []  # stacks below marks
         self._memo: dict[int, Any] = {}
+        self._copied = 0
         self.result: Any = None
 
     def step(self, opcode: str, argument: Any) -> None:
@@ -183,7 +185,8 @@ class _Machine:
 
     def _name(self, module, name):
         plain = module in ("builtins", "__builtin__") and name in _TYPES
-        if not plain and str(module).partition(".")[0] not in PASSED_OVER:
+        known = len(module) + len(name) <= MAX_NAME and module.partition(".")[0] in PASSED_OVER
+        if not plain and not known:
             raise InputError(
                 f"it names {module}.{name}"[:120] + f", which no weights need and which is not run; {SAVE_AGAIN}"
             )
@@ -207,6 +210,9 @@ class _Machine:
             raise TypeError("a call of what is no function")
         if function == ("collections", "OrderedDict"):
             pairs = arguments[0] if arguments else ()
+            self._copied += len(pairs)  # one list can be named again and again
+            if self._copied > MAX_OPCODES:
+                raise InputError(f"its dicts are made of more than {MAX_OPCODES} pairs; {SAVE_AGAIN}")
             return {key: value for key, value in pairs if isinstance(key, _KEYS)}
         if function.module == "torch._utils":
             if function.name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
