@@ -33,13 +33,14 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
     config, manifest = read_config(run / "config.yml"), read_manifest(run / "model")
     arrays = [about for key, about in manifest["arrays"].items() if key.startswith("model/")]
     parameters = sum(math.prod(about["shape"]) for about in arrays)
+    stored = " and ".join(sorted({about["dtype"] for about in arrays}))
     name = name or run.name
     model = config["model"]
     kind = " ".join(str(model[key]) for key in ("name", "cell") if model.get(key))
     lines = [
         f"# {name}",
         "",
-        f"- model: {kind}, {parameters:,} parameters, frames of {'x'.join(map(str, model.get('frame_shape', [])))}",
+        f"- model: {kind}, {parameters:,} parameters, stored as {stored}, frames of {'x'.join(map(str, model.get('frame_shape', [])))}",
         f"- step {manifest['step']:,}; SHA-256 of its `state.npz`: `{manifest['files']['state.npz']['sha256']}`",
         f"- data: {_inline(config['data'])}",
         *_origin(run, config),
