@@ -104,7 +104,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _save(model: VideoModel, signatures: Signatures, folder: Path) -> None:
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     for name, function in signatures.functions.items():
         setattr(module, name, function)

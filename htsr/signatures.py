@@ -101,7 +101,7 @@ class Signatures:
         return tf.nest.pack_sequence_as(spec, flat)
 
 
-def _function(name: str, body: Callable, specs: dict[str, tf.TensorSpec]) -> Callable:
+def _function(name: str, body: Callable, specs: dict[str, tf.TensorSpec]) -> Any:
     """A function of named tensors. With a signature it is traced once; without, a loaded one is, for every shape and
     every Python number."""
 

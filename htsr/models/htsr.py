@@ -350,7 +350,7 @@ class HTSR(VideoModel):
     def observe_stream(self, state, frame, seeds):
         begin = state.frame // self.periods[-1] * self.periods[-1]
         index = tf.cast(state.frame - begin, tf.int32)
-        window = open_window.add(state.window, self.encode(frame[:, None]), index)
+        window = open_window.add(state.window, self.encode(frame[:, None]), index, self.periods)
         # Only ticks that have begun: the states after the last one are those to go on from.
         embeds = [embed[:, : index // period + 1] for embed, period in zip(window.embeds, self.periods, strict=True)]
         steps = self.observe(embeds, seeds, tf.constant(True), window.seen, window.before, begin)

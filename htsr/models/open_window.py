@@ -30,7 +30,7 @@ class OpenWindow(NamedTuple):
 
 
 def after_context(
-    embeds: Sequence[tf.Tensor], states: Sequence[State], num_frames: tf.Tensor, periods: Sequence[int]
+    embeds: Sequence[tf.Tensor], states: Sequence[State], num_frames, periods: Sequence[int]
 ) -> OpenWindow:
     """The window that a context of ``num_frames`` frames ends in, empty where the context fills the last one.
 
@@ -52,20 +52,19 @@ def after_context(
     return OpenWindow(tuple(before), tuple(rest), tf.cast(tf.range(size) < filled, tf.float32))
 
 
-def add(window: OpenWindow, embeds: Sequence[tf.Tensor], index: tf.Tensor) -> OpenWindow:
+def add(window: OpenWindow, embeds: Sequence[tf.Tensor], index, periods: Sequence[int]) -> OpenWindow:
     """The window with an observed frame.
 
     Args:
         embeds: the features of the frame for every level, ``(batch, 1, features)``.
         index: of the frame in the window, int32 scalar.
+        periods: as in ``after_context``.
     """
-    size = window.seen.shape[0]
     added = []
-    for total, embed in zip(window.embeds, embeds, strict=True):
-        ticks = total.shape[1]
-        mine = tf.range(ticks) == index // (size // ticks)
+    for total, embed, period in zip(window.embeds, embeds, periods, strict=True):
+        mine = tf.range(total.shape[1]) == index // period
         added.append(total + tf.where(mine[:, None], embed, 0.0))
-    return window._replace(embeds=tuple(added), seen=tf.where(tf.range(size) == index, 1.0, window.seen))
+    return window._replace(embeds=tuple(added), seen=tf.where(tf.range(periods[-1]) == index, 1.0, window.seen))
 
 
 def or_next(window: OpenWindow, states: tuple[State, ...], complete: tf.Tensor) -> OpenWindow:

@@ -271,6 +271,11 @@ class RecurrentPredictor(VideoModel):
 
     # ---- frame by frame
 
+    def step_stream(self, state, seeds):
+        layers, prediction = self._predict(*state)
+        frame = from_patches(prediction[:, None], self.patch_size, self.patch_order)[:, 0]
+        return RolloutState(layers, prediction), frame
+
     def observe_stream(self, state, frame, seeds):
         layers, _ = self._predict(*state)
         return RolloutState(layers, self._patches(frame[:, None])[0])
