@@ -42,8 +42,15 @@ def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: in
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot listen at {host}, port {port} ({error}); give another --host or --port") from None
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {model.name} at http://{shown}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
+    make_server(Service(model, limits, decoders), limits).run([listening])
+
+
+def make_server(service: Service, limits: Limits) -> uvicorn.Server:
+    """A server for a socket that listens: ``make_server(service, limits).run([listening])``."""
     config = uvicorn.Config(
-        Service(model, limits, decoders).app,
+        service.app,
         http=_protocol(limits),
         ws="websockets-sansio",
         ws_max_size=limits.max_message,
@@ -56,9 +63,7 @@ def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: in
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(limits.upload_seconds + limits.deadline) + 5,
     )
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {model.name} at http://{shown}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
-    _Server(config).run([listening])
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):
