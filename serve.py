@@ -53,10 +53,8 @@ def serve(args: argparse.Namespace) -> None:
         from htsr.serving import server
     except ImportError as error:
         raise InputError(f"{error}; serving needs more packages: pip install 'htsr[serve]'") from None
-    from htsr import environment
     from htsr.serving.model import ServedModel
 
-    environment.import_tensorflow_quietly()
     server.serve(ServedModel(args.model), args.host, args.port, limits, args.decoders)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving_stub import SHAPE, clip, moved, npy, save_stub, served
+from serving_client import SHAPE, Server, clip, moved, npy, served
+from serving_stub import Stub, save_stub
 
 from htsr.errors import InputError
 from htsr.serving.batching import Batcher, Wanted
@@ -306,7 +307,9 @@ def test_batches_are_bounded_by_clips_and_by_frames():
 
     def compute(clips, horizon, seed, num_samples):
         assert seed is None
-        return np.zeros((num_samples, len(clips), horizon, 1, 1, 1), np.uint8) + clips[:, -1, 0, 0, 0].reshape(-1, 1, 1, 1, 1)
+        return np.zeros((num_samples, len(clips), horizon, 1, 1, 1), np.uint8) + clips[:, -1, 0, 0, 0].reshape(
+            -1, 1, 1, 1, 1
+        )
 
     async def run(wanted):
         batcher = Batcher(compute, False, max_batch=4, max_predicted=30, window=0.01, seen=sizes.append)
@@ -362,8 +365,6 @@ def test_refused_exports(folder, tmp_path):
 
 
 def test_a_model_that_has_diverged(tmp_path):
-    from serving_stub import Stub
-
     import tensorflow as tf
 
     stub = Stub(False)
@@ -381,8 +382,6 @@ def test_script_serves_and_ends_its_work_on_sigterm(folder):
     try:
         line = process.stderr.readline()
         port = int(re.fullmatch(r"serving stub at http://127\.0\.0\.1:(\d+)\n", line)[1])
-        from serving_stub import Server
-
         running = Server(port, None)
         assert running.request("GET", "/healthz")[0] == 200
         with ThreadPoolExecutor(1) as client:

@@ -139,7 +139,9 @@ class Service:
                 f" {wanted.num_samples}; predict fewer",
             )
         if wanted.num_samples > 1 and not model.stochastic:
-            raise Refusal(400, f"this model has one future for a clip, received num_samples={wanted.num_samples}; set 1")
+            raise Refusal(
+                400, f"this model has one future for a clip, received num_samples={wanted.num_samples}; set 1"
+            )
         return wanted, query["format"]
 
     async def _upload(self, request: Request, path: Path) -> None:

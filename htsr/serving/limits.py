@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-
 KINDS = "mp4, avi, webm, gif, npy, npz, or a zip of png or jpg images"
 FORMATS = {"mp4": "video/mp4", "gif": "image/gif", "npz": "application/octet-stream"}
 

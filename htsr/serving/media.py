@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from htsr.data.video_files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert
+from htsr.data.video_files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
 from htsr.data.video_reader import VideoReader
 from htsr.serving.limits import KINDS, Limits, Refusal
 
@@ -147,7 +147,7 @@ def _check_size(path: Path, limits: Limits) -> None:
             sides = (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
             capture.release()
             _check_pixels(*map(int, sides), limits)
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, OverflowError) as error:
         reason = str(error).replace(str(path), "the upload")
         raise Refusal(422, f"the clip cannot be read ({reason}); save it with np.save, uint8 frames") from None
 
@@ -179,7 +179,8 @@ def _unpacked(path: Path, limits: Limits) -> Path:
             total = sum(info.file_size for info in members)
             if total > limits.max_unpacked:
                 raise Refusal(
-                    413, f"the archive holds {total} bytes, at most {limits.max_unpacked} are unpacked; send fewer frames"
+                    413,
+                    f"the archive holds {total} bytes, at most {limits.max_unpacked} are unpacked; send fewer frames",
                 )
             if len(members) == 1 and members[0].filename.endswith(".npy"):
                 unpacked = path.with_suffix(".npy")
@@ -208,4 +209,3 @@ def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     with archive.open(info) as packed, open(path, "wb") as file:
         while part := packed.read(2**20):
             file.write(part)
-

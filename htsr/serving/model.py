@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from htsr import environment
 from htsr.data.video_files import FrameFormat, frame_format
 from htsr.errors import InputError
 
@@ -96,6 +97,7 @@ class ServedModel:
         return np.stack([frame.numpy()[0] for frame in frames])
 
     def _load(self, folder: Path) -> None:
+        environment.import_tensorflow_quietly()
         import tensorflow as tf
 
         try:

@@ -67,7 +67,9 @@ class Workers:
                     answer, content = await asyncio.to_thread(worker.call, job, content)
             except TimeoutError:
                 worker.kill()
-                raise Refusal(422, f"the clip takes more than {seconds:g} seconds; make it shorter or smaller") from None
+                raise Refusal(
+                    422, f"the clip takes more than {seconds:g} seconds; make it shorter or smaller"
+                ) from None
             except (EOFError, OSError):
                 worker.kill()
                 raise Refusal(
@@ -104,12 +106,16 @@ class _Worker:
         self._process.join()
 
 
+def guard() -> None:
+    """Let this process open three container formats, from files, and no other."""
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file|format_whitelist;mov,avi,matroska"
+    sys.modules["av"] = None  # type: ignore[assignment]  # PyAV does not know that list
+
+
 def _work(pipe: Connection) -> None:
     """Do jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file|format_whitelist;mov,avi,matroska"
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    sys.modules["av"] = None  # type: ignore[assignment]  # PyAV would open what that list leaves out
+    guard()
     import cv2
 
     from htsr.serving import media
