@@ -80,11 +80,11 @@ def served(model, **limits):
     """A service of a model with these limits, as a `Server`."""
     from htsr.serving.app import Service
     from htsr.serving.limits import Limits
-    from htsr.serving.server import make_server
+    from htsr.serving.server import listen, make_server
 
     limits = Limits(**limits)
     server = make_server(Service(model, limits, decoders=1), limits)
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

@@ -79,6 +79,7 @@ MAY_IMPORT = {
         "htsr.scoring",
         "htsr.tables",
     ],
+    "htsr.serving": ["htsr.serving", "htsr.data.video_files", "htsr.data.video_reader", "htsr.environment", "htsr.plots"],
     "htsr.protocol": [
         "htsr.checkpoints",
         "htsr.config",

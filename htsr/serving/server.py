@@ -38,17 +38,25 @@ def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: in
     """
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
     LOG.setLevel(logging.INFO)
-    try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"cannot listen at {host}, port {port} ({error}); give another --host or --port") from None
+    listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {model.name} at http://{shown}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
     make_server(Service(model, limits, decoders), limits).run([listening])
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. What a slow client does not take waits in little memory, so that it misses predictions
+    instead of getting old ones."""
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot listen at {host}, port {port} ({error}); give another --host or --port") from None
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**18)
+    return listening
+
+
 def make_server(service: Service, limits: Limits) -> uvicorn.Server:
-    """A server for a socket that listens: ``make_server(service, limits).run([listening])``."""
+    """A server: ``make_server(service, limits).run([listen(host, port)])``."""
     config = uvicorn.Config(
         service.app,
         http=_protocol(limits),
