@@ -3,9 +3,9 @@
     python -m benchmarks.serve_load --model exported/conv_lstm [--clients 50] [--rounds 4] [--horizon 20]
 
 Starts serve.py on a free port of this machine. Each client has a clip of its own, uploads it once a round, all at the
-same time, and holds the answer against the model loaded here (within one grey level). Models that draw their futures are
-given a seed by every client, so they compute one clip at a time (`htsr.serving.batching`); ``--unseeded`` leaves it out,
-and then answers are checked for their context alone.
+same time, and holds the answer against the model loaded here. Clients send seeds, and with those a model that draws its
+futures computes one clip at a time (`htsr.serving.batching`); ``--unseeded`` leaves them out, and then the context in
+an answer is checked alone.
 """
 
 import argparse
@@ -99,7 +99,9 @@ def expect(clients: list[Client], args: argparse.Namespace) -> None:
 
 def load(port: int, clients: list[Client], args: argparse.Namespace, threads: ThreadPoolExecutor) -> None:
     about = environment.describe()
-    print(f"{about['processor']}, {about['threads']} threads; load average {Path('/proc/loadavg').read_text().split()[0]}")
+    print(
+        f"{about['processor']}, {about['threads']} threads; load average {Path('/proc/loadavg').read_text().split()[0]}"
+    )
     print(f"{args.clients} clients at once, {args.context} frames to {args.horizon}; seconds")
     print("| round | p50 | p95 | p99 | all done after | refused | largest error (of 255) | server's RSS, MiB |")
     print("|---|---|---|---|---|---|---|---|")

@@ -65,8 +65,8 @@ class Stub(tf.Module):
                 (step, {**state, "seed": number}),
                 (observe, {**state, "frame": arrived, "seed": number}),
             ):
-                given = {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in given.items()}
-                traced = tf.function(function, autograph=False).get_concrete_function(**given)
+                named = {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in given.items()}
+                traced = tf.function(function, autograph=False).get_concrete_function(**named)
                 signatures[function.__name__ + suffix] = traced
         return signatures
 

@@ -5,9 +5,9 @@
     WS /live        frame by frame: `htsr.serving.live`
     GET /model, /healthz, /metrics
 
-What was done to a clip is JSON in the header Prediction-Report. An error is one line, {"error": "..."}, with its status:
-400 arguments, 403 another site's page, 413 too much, 415 no clip, 422 damaged, 499 (in the log) the client has gone,
-503 busy, 504 too late.
+What was done to a clip is JSON in the header Prediction-Report. An error is one line, {"error": "..."}, with its
+status: 400 arguments, 403 another site's page, 408 an upload that does not end, 413 too much, 415 no clip, 422 damaged,
+499 (in the log) the client has gone, 503 busy, 504 too late.
 """
 
 import asyncio

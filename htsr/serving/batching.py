@@ -24,6 +24,9 @@ class _Waiting(NamedTuple):
     since: float
 
 
+_Group = tuple[Wanted, asyncio.Future | None]  # the future is that of a request that is computed alone
+
+
 class Batcher:
     """Computes one batch at a time: first that of the request that has waited longest.
 
@@ -51,7 +54,7 @@ class Batcher:
     ):
         self._compute, self._stochastic, self._seen = compute, stochastic, seen
         self._max_batch, self._max_predicted, self._window = max_batch, max_predicted, window
-        self._waiting: dict[object, list[_Waiting]] = {}
+        self._waiting: dict[_Group, list[_Waiting]] = {}
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
@@ -120,7 +123,7 @@ class Batcher:
             if not waiting.answer.done():
                 waiting.answer.set_result(frames[:, row])
 
-    def _forget(self, group: object, waiting: _Waiting) -> None:
+    def _forget(self, group: _Group, waiting: _Waiting) -> None:
         others = [other for other in self._waiting.get(group, ()) if other is not waiting]
         if others:
             self._waiting[group] = others

@@ -12,7 +12,7 @@ The client sends binary messages, a frame each:
 
 The service sends binary messages, each after some frames were observed:
 
-    bytes 0 to 3    uint32: how many frames it has observed; the first predicted frame is the one with this number, from 0
+    bytes 0 to 3    uint32: how many frames it has observed; counted from 0, the first predicted frame has this number
     bytes 4 to 11   uint16 each: n, height, width, channels
     then            n frames, uint8; n is 0 where only an observation is told
 

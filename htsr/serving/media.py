@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from htsr.data.video_files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
 from htsr.data.video_reader import VideoReader
+from htsr.errors import InputError
 from htsr.serving.limits import KINDS, Limits, Refusal
 
 # isort: split
@@ -55,10 +56,7 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
     """
     with open(path, "rb") as file:
         suffix = kind_of(file.read(16))
-    if suffix == ".zip":
-        named = _unpacked(path, limits)
-    else:
-        named = path.rename(path.with_suffix(suffix))
+    named = _unpacked(path, limits) if suffix == ".zip" else path.rename(path.with_suffix(suffix))
     _check_size(named, limits)
     reader = VideoReader(Video("the clip", named), form)
     kept: collections.deque[np.ndarray] = collections.deque(maxlen=(context - 1) * stride + 1)
@@ -80,7 +78,7 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
         "used": {"count": len(frames), "last": reader.decoded - 1, "stride": stride},
         "resized": [height, width] != [form.height, form.width] and {"to": [form.width, form.height], "fit": form.fit},
         "grey": channels == 3 and form.channels == 1,
-        "fps": reader.fps or FPS,
+        "fps": reader.fps if reader.fps and 0 < reader.fps < 1000 else FPS,
         "note": reader.note,
     }
     return Decoded(frames, report)
@@ -114,6 +112,9 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         fps: frames per second.
         kind: ``npz`` (arrays ``context``, ``prediction``, ``fps``; not compressed), or ``mp4`` or ``gif``: the
             pictures of ``predict.py``, context framed green, prediction framed red.
+
+    Raises:
+        Refusal: they are too large for an ``mp4``.
     """
     if kind == "npz":
         file = io.BytesIO()
@@ -127,7 +128,10 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
     }
     path = folder / f"prediction.{kind}"
     save = {"mp4": plots.save_mp4, "gif": plots.save_gif}[kind]
-    save(path, rows, len(context), min(max(fps, 1), 50))
+    try:
+        save(path, rows, len(context), min(max(fps, 1), 50))
+    except InputError:
+        raise Refusal(413, f"{len(prediction)} futures side by side are too wide for an {kind}; ask for npz") from None
     return path.read_bytes()
 
 
@@ -144,9 +148,9 @@ def _check_size(path: Path, limits: Limits) -> None:
                 _check_pixels(shape[2], shape[1], limits)
         elif path.is_file():
             capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-            sides = (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             capture.release()
-            _check_pixels(*map(int, sides), limits)
+            _check_pixels(width, height, limits)
     except (*READ_ERRORS, OverflowError) as error:
         reason = str(error).replace(str(path), "the upload")
         raise Refusal(422, f"the clip cannot be read ({reason}); save it with np.save, uint8 frames") from None

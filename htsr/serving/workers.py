@@ -67,6 +67,10 @@ class Workers:
                     answer, content = await asyncio.to_thread(worker.call, job, content)
             except TimeoutError:
                 worker.kill()
+                if do == "encode":
+                    raise Refusal(
+                        413, f"writing the answer takes more than {seconds:g} seconds; ask for npz, or fewer frames"
+                    ) from None
                 raise Refusal(
                     422, f"the clip takes more than {seconds:g} seconds; make it shorter or smaller"
                 ) from None
