@@ -75,26 +75,10 @@ def test_spoilt_clips(server, bodies):
 
 def test_nonsense_arguments(server):
     chance, body = random.Random(2), npy(clip(0))
-    names = ("horizon", "context", "num_samples", "seed", "format", "model", "", "\u202e", "a" * 3000)
-    values = (
-        "",
-        "0",
-        "-1",
-        "1e9",
-        "9" * 400,
-        "NaN",
-        "%00",
-        "%ff",
-        "../../etc/passwd",
-        "http://x/",
-        "1;2",
-        "[]",
-        "None",
-    )
+    names = ("horizon", "context", "num_samples", "seed", "format", "model", "", "%E2%80%AE", "a" * 3000)
+    values = ("", "-1", "1e9", "9" * 400, "NaN", "%00", "%ff", "../../etc/passwd", "http://x/", "1;2", "[]", "None")
     for _ in range(SENT):
-        items = [f"{chance.choice(names)}={chance.choice(values)}" for _ in range(chance.randrange(1, 4))]
-        query = "&".join(items).encode("utf-8").decode("latin-1").replace("\u202e", "x")
-        query = "".join(c if c.isascii() else f"%{ord(c):02x}" for c in query)
+        query = "&".join(f"{chance.choice(names)}={chance.choice(values)}" for _ in range(chance.randrange(1, 4)))
         assert server.error(body, query)[:3] in ("400", "413")
 
 

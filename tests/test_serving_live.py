@@ -136,6 +136,23 @@ def test_silent_clients_are_closed(server):
         assert closed(client) == ("no frame in 1 seconds; connect again", 1000)
 
 
+def test_clients_that_wait_for_us_are_not_silent(model):
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def init(self, *arguments):
+            time.sleep(0.7)
+            return model.init(*arguments)
+
+    with served(Slow(), idle_seconds=0.3) as running, opened(running, "horizon=1") as (client, _):
+        client.send(raw(clip(0)[0]))
+        assert read(client.recv(10))[0] == 1
+        client.send(raw(clip(0)[1]))
+        assert read(client.recv(10))[0] == 2
+        assert closed(client) == ("no frame in 0.3 seconds; connect again", 1000)
+
+
 def test_frames_that_come_too_fast(model):
     with served(model, max_live_fps=1.0) as running, opened(running) as (client, _):
         try:
@@ -177,8 +194,9 @@ def test_predictions_are_left_out_not_queued(model):
         assert slow.followed < 15
 
 
-def test_a_client_that_does_not_read(model):
+def test_a_client_that_does_not_read(model, monkeypatch):
     """Its frames are observed, what is predicted meanwhile is thrown away, and in the end it is closed."""
+    monkeypatch.setattr("htsr.serving.server.SILENCE", 0.5)
 
     class Fast:
         def __getattr__(self, name):

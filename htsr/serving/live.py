@@ -143,8 +143,13 @@ class _Session:
         height, width, channels = self._live.model.frame_shape
         began, received = loop.time(), 0
         while True:
-            async with asyncio.timeout(limits.idle_seconds):
-                message = await self._socket.receive()
+            try:
+                async with asyncio.timeout(limits.idle_seconds):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                if self._observed < received:  # it waits for us
+                    continue
+                raise
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
             received += 1
@@ -211,8 +216,11 @@ class _Session:
             if content is None:
                 continue
             self._sending = True
-            async with asyncio.timeout(self._live.limits.idle_seconds):
-                await self._socket.send_bytes(content)
+            try:
+                async with asyncio.timeout(self._live.limits.idle_seconds):
+                    await self._socket.send_bytes(content)
+            except TimeoutError:  # it would not take a word of farewell either
+                raise WebSocketDisconnect(1006) from None
             self._sending = False
 
 
