@@ -108,12 +108,11 @@ class Batcher:
 
     async def _answer(self, batch: list[_Waiting], wanted: Wanted) -> None:
         self._seen(len(batch))
-        clips = np.stack([waiting.clip for waiting in batch])
-        compute = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._compute, clips, wanted.horizon, wanted.seed, wanted.num_samples
-        )
         try:
-            frames = await compute
+            clips = np.stack([waiting.clip for waiting in batch])
+            frames = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._compute, clips, wanted.horizon, wanted.seed, wanted.num_samples
+            )
         except Exception as error:
             for waiting in batch:
                 if not waiting.answer.done():
