@@ -268,6 +268,36 @@ def test_silent_connections_are_closed(model, monkeypatch):
         assert running.request("GET", "/healthz")[0] == 200
 
 
+def test_a_client_that_takes_its_answer_slowly_is_not_silent(model, monkeypatch):
+    from htsr.serving import server as module
+    from htsr.serving.app import Service
+
+    class Connection(module.H11Protocol):
+        def __init__(self, left, each):
+            self.cycle, self.transport, self._left, self._each, self.ended = None, self, left, each, False
+
+        def get_write_buffer_size(self):
+            self._left -= self._each
+            return self._left
+
+        def abort(self):
+            self.ended = True
+
+    async def tick(server, times):
+        for _ in range(times):
+            await server.on_tick(0)
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(module, "SILENCE", 0.05)
+    server = module.make_server(Service(model, Limits()), Limits())
+    server.config.load()
+    slow, stuck = Connection(1000, 10), Connection(1000, 0)
+    server.server_state.connections |= {slow, stuck}
+    asyncio.run(tick(server, 8))
+    assert stuck.ended
+    assert not slow.ended
+
+
 def test_page_model_health_and_metrics(server):
     status, headers, content = server.request("GET", "/")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")

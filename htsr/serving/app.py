@@ -13,7 +13,6 @@ status: 400 arguments, 403 another site's page, 408 an upload that does not end,
 import asyncio
 import contextlib
 import json
-import secrets
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -215,8 +214,7 @@ class Service:
 
 def _file(path: Path) -> Route:
     content, name = path.read_bytes(), "/" if path.name == "index.html" else f"/{path.name}"
-    etag = f'"{secrets.token_hex(8)}"'
-    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "ETag": etag}
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=_TYPES[path.suffix], headers=headers)

@@ -87,12 +87,13 @@ class _Server(uvicorn.Server):
             for connection in self.server_state.connections:
                 request = getattr(connection, "cycle", None)
                 busy = request is not None and not request.response_complete
-                live = isinstance(connection, H11Protocol) is False and not connection.transport.is_closing()
+                live = not isinstance(connection, H11Protocol) and not connection.transport.is_closing()
                 if busy or live:
                     continue
-                before, since = self._silent.get(connection, (request, now))
-                since = since if before is request else now
-                silent[connection] = (request, since)
+                at = (request, connection.transport.get_write_buffer_size())  # a slow client gets on
+                before, since = self._silent.get(connection, (at, now))
+                since = since if before == at else now
+                silent[connection] = (at, since)
                 if now - since > SILENCE:
                     connection.transport.abort()
             self._silent = silent

@@ -38,7 +38,7 @@ export function figure(parent, name, seen, [height, width, channels]) {
 function facts(model) {
   const [height, width, channels] = model.frame_shape;
   const shown = {
-    Model: model.name ?? model.model,
+    Model: model.model,
     Frames: `${width} × ${height}, ${channels === 1 ? "grey" : "colour"}`,
     Context: `${model.context} frames, at least ${model.min_context}`,
     Futures: model.stochastic ? "many, drawn" : "one",
