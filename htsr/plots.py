@@ -373,10 +373,11 @@ def _panels(count: int, title: str, subtitle: str) -> tuple[Figure, list]:
 
 
 def _look(index: int) -> dict:
-    """Return colour and line style of the index-th series."""
+    """Return colour and line style of the index-th series: colours return with other line styles."""
+    turn, place = divmod(index, len(OKABE_ITO))
     return {
-        "color": OKABE_ITO[index % len(OKABE_ITO)],
-        "linestyle": LINE_STYLES[index % len(LINE_STYLES)],
+        "color": OKABE_ITO[place],
+        "linestyle": LINE_STYLES[(place + 4 * turn) % len(LINE_STYLES)],
         "linewidth": 1.6,
     }
 

@@ -95,6 +95,13 @@ MAY_IMPORT = {
         "htsr.scoring",
         "htsr.tables",
     ],
+    "htsr.serving": [
+        "htsr.serving",
+        "htsr.data.video_files",
+        "htsr.data.video_reader",
+        "htsr.environment",
+        "htsr.plots",
+    ],
     "htsr.protocol": [
         "htsr.cards",
         "htsr.checkpoints",

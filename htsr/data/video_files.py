@@ -121,7 +121,7 @@ def images_in(folder: Path) -> list[Path]:
 
 def in_order(folder: Path) -> tuple[list[Path], str | None]:
     """The images of a folder, ``frame_10`` after ``frame_9``; and a remark where numbers are missing."""
-    files = sorted(images_in(folder), key=_natural)
+    files = sorted(images_in(folder), key=natural)
     parts = [re.split(r"(\d+)(?=\D*$)", file.stem) for file in files]  # before the last number, the number, after it
     if len(files) < 3 or {len(part) for part in parts} != {3} or len({(part[0], part[2]) for part in parts}) > 1:
         return files, None
@@ -253,7 +253,7 @@ def _packed(archive: Path, name: str) -> list[Video]:
     ]
 
 
-def _natural(path: Path) -> list:
+def natural(path: Path) -> list:
     """Sorts ``frame_10`` after ``frame_9``."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
 

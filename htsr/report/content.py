@@ -13,7 +13,7 @@ from htsr.errors import InputError
 from htsr.tables import ENDS
 
 HEADLINES = ("psnr", "ssim", "lpips", "mse")  # metrics with a card; they come first
-STYLES = 8  # colours and dash patterns in report.css
+STYLES = 16  # pairs of colour and dash pattern in report.css
 
 _KNOWN = {  # of files that do not describe their metrics
     "psnr": {"label": "PSNR (dB)", "better": "higher", "form": ".2f"},
