@@ -37,10 +37,11 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
     name = name or run.name
     model = config["model"]
     kind = " ".join(str(model[key]) for key in ("name", "cell") if model.get(key))
+    shape = "x".join(map(str, model.get("frame_shape", [])))
     lines = [
         f"# {name}",
         "",
-        f"- model: {kind}, {parameters:,} parameters, stored as {stored}, frames of {'x'.join(map(str, model.get('frame_shape', [])))}",
+        f"- model: {kind}, {parameters:,} parameters, stored as {stored}, frames of {shape}",
         f"- step {manifest['step']:,}; SHA-256 of its `state.npz`: `{manifest['files']['state.npz']['sha256']}`",
         f"- data: {_inline(config['data'])}",
         *_origin(run, config),

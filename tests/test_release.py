@@ -10,6 +10,7 @@ import pytest
 
 from htsr import checkpoints
 from htsr.config import save_config
+from htsr.data import load_clips
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.release import release
@@ -61,3 +62,16 @@ def test_refusals(run, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"error: {run} exists; choose another folder to release to, or remove it"
+
+
+@pytest.mark.parametrize(("name", "psnr"), [("htsr-mmnist-laptop", 19.5), ("cms_lstm-mmnist-laptop", 17.5)])
+def test_pretrained_models_predict(name, psnr):
+    """Ten frames of eight test clips, better than black (16.7 dB) by far; small; the card is of these weights."""
+    run = ROOT / "pretrained" / name
+    sizes = [path.stat().st_size for path in run.rglob("*") if "eval" not in path.parts]
+    assert sum(sizes) < 8e6
+    assert checkpoints.read_manifest(run / "model")["files"]["state.npz"]["sha256"] in (run / "model.md").read_text()
+    clip = next(load_clips("moving_mnist", split="test", num_digits=1, seq_len=46, batch_size=8).examples(8))
+    frames = checkpoints.load_model(run).rollout(clip[:, :36], 10, noise="mean")[0].clip(0, 1)
+    errors = np.square(frames - clip[:, 36:]).mean((2, 3, 4))
+    assert (-10 * np.log10(errors)).mean() > psnr
