@@ -18,8 +18,8 @@ The service sends binary messages, each after some frames were observed:
 
 A client should wait for the count to reach what it has sent before it sends the next frame: so it never gets ahead of
 the model. Every frame that arrives is observed, in order, ``max_fps`` of them a second; what comes faster waits in the
-sockets. Predictions are left out, not queued: while frames wait to be observed, or while the message before is not taken
-by the client, none is made, and of two messages that wait to be sent the newer one stays. Nothing is predicted before
+sockets. Predictions are left out, not queued: while frames wait to be observed, or while the client does not take the
+message before, none is made, and of two messages that wait to be sent the newer one stays. Nothing is predicted before
 ``min_context`` frames.
 
 Whatever is wrong is told in a text, ``{"error": "..."}``, and the connection closed: 1008 for what a client did (a
