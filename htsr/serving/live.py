@@ -17,14 +17,15 @@ The service sends binary messages, each after some frames were observed:
     then            n frames, uint8; n is 0 where only an observation is told
 
 A client should wait for the count to reach what it has sent before it sends the next frame: so it never gets ahead of
-the model. Every frame that arrives is observed, in order; predictions are left out, not queued: while frames wait to be
-observed, or while the message before is not taken by the client, none is made, and of two messages that wait to be sent
-the newer one stays. Nothing is predicted before ``min_context`` frames.
+the model. Every frame that arrives is observed, in order, ``max_fps`` of them a second; what comes faster waits in the
+sockets. Predictions are left out, not queued: while frames wait to be observed, or while the client does not take the
+message before, none is made, and of two messages that wait to be sent the newer one stays. Nothing is predicted before
+``min_context`` frames.
 
 Whatever is wrong is told in a text, ``{"error": "..."}``, and the connection closed: 1008 for what a client did (a
-message of another kind or size, frames faster than ``max_fps``, an unknown argument, another site's page), 1013 where
-there are too many connections, 1000 after ``idle_seconds`` without a frame, 1011 for our bug. A message of more than
-``max_message`` bytes closes the connection with 1009, and no text; a server that is stopped closes with 1012.
+message of another kind or size, an unknown argument, another site's page), 1013 where there are too many connections,
+1000 after ``idle_seconds`` without a frame, 1011 for our bug. A message of more than ``max_message`` bytes closes the
+connection with 1009, and no text; a server that is stopped closes with 1012.
 """
 
 import asyncio
@@ -138,7 +139,7 @@ class _Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _receive(self) -> None:
-        """Frames into the queue; where it is full, the client's messages stay in its and our sockets."""
+        """Frames into the queue; where it is full, or they come too fast, they stay in the client's and our sockets."""
         limits, loop = self._live.limits, asyncio.get_running_loop()
         height, width, channels = self._live.model.frame_shape
         began, received = loop.time(), 0
@@ -156,9 +157,6 @@ class _Session:
             content = message.get("bytes")
             if content is None:
                 raise Refusal(400, "frames are binary messages, received a text; see the service's documentation")
-            # On the average: frames that waited for us come all at once.
-            if received > _BURST + (loop.time() - began) * limits.max_live_fps:
-                raise Refusal(400, f"frames may come {limits.max_live_fps:g} a second, these came faster; send fewer")
             if not content or content[0] not in (_RAW, _PICTURE):
                 raise Refusal(
                     400,
@@ -171,6 +169,8 @@ class _Session:
                     f"a raw frame is {height} x {width} x {channels} bytes after byte 0, received {len(content) - 1};"
                     " resize it, or send a PNG or JPEG after byte 1",
                 )
+            early = (received - _BURST) / limits.max_live_fps - (loop.time() - began)
+            await asyncio.sleep(max(0, early))
             await self._frames.put(content)
 
     async def _follow(self) -> None:
