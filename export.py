@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--out", required=True, help="folder to write; it must not exist")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in --out")
+    parser.add_argument(
+        "--tflite", type=int, metavar="FRAMES", help="also model.tflite, for a context of FRAMES frames"
+    )
     args = parser.parse_args()
     with one_line_errors():
         run = find_run(args.logdir)
@@ -29,7 +32,7 @@ def main() -> int:
         environment.import_tensorflow_quietly()
         from htsr.export import export_run
 
-        print(f"exported to {export_run(run, args.out, args.checkpoint, args.overwrite)}")
+        print(f"exported to {export_run(run, args.out, args.checkpoint, args.overwrite, args.tflite)}")
         return 0
 
 

@@ -19,6 +19,7 @@ from htsr.config import read_config
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.signatures import Signatures
+from htsr.tflite import check_tflite, write_tflite
 
 SCHEMA = 1
 _DESCRIPTION = Path("assets", "model.json")
@@ -30,6 +31,7 @@ def export_model(
     config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    tflite_context: int | None = None,
 ) -> Path:
     """Write a SavedModel with the signatures of ``htsr.signatures``; ``serving_default`` is ``predict``.
 
@@ -40,12 +42,13 @@ def export_model(
         config: the run's config, to be kept beside the graph.
         provenance: where the weights are from, to be kept too.
         overwrite: replace an export that is there.
+        tflite_context: given, ``model.tflite`` is written too, whose ``init`` reads as many frames (``htsr.tflite``).
 
     Returns:
         The folder.
 
     Raises:
-        InputError: ``out`` exists, and is no export or is not to be replaced.
+        InputError: ``out`` exists, and is no export or is not to be replaced; or TensorFlow Lite cannot do the model.
 
     Example:
         ``loaded = tf.saved_model.load(out)`` (keep the reference: it owns the weights), then
@@ -54,6 +57,8 @@ def export_model(
     """
     out = Path(out)
     _check_out(out, overwrite)
+    if tflite_context is not None:
+        check_tflite(model, tflite_context)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (out.with_name(f".{kind}-{out.name}-{os.getpid()}") for kind in ("tmp", "old"))
     signatures = Signatures(model)
@@ -63,6 +68,8 @@ def export_model(
         (temporary / _DESCRIPTION).parent.mkdir(exist_ok=True)
         (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_readme(model, out), encoding="utf-8")
+        if tflite_context is not None:
+            write_tflite(model, temporary / "model.tflite", tflite_context)
         if out.exists():
             os.rename(out, old)
         os.rename(temporary, out)
@@ -72,16 +79,22 @@ def export_model(
     return out
 
 
-def export_run(logdir: str | Path, out: str | Path, checkpoint: str | int = "latest", overwrite: bool = False) -> Path:
+def export_run(
+    logdir: str | Path,
+    out: str | Path,
+    checkpoint: str | int = "latest",
+    overwrite: bool = False,
+    tflite_context: int | None = None,
+) -> Path:
     """Export the model of a run; what is known of it is kept in ``assets/model.json``.
 
     Args:
         logdir: run folder, or the ``model`` folder in it.
-        out, overwrite: as in ``export_model``.
+        out, overwrite, tflite_context: as in ``export_model``.
         checkpoint: ``"latest"``, ``"best"`` or a step.
 
     Raises:
-        InputError: no run, no checkpoint, or ``out`` is refused.
+        InputError: no run, no checkpoint, or what ``export_model`` refuses.
     """
     _check_out(Path(out), overwrite)
     run = find_run(logdir)
@@ -91,7 +104,7 @@ def export_run(logdir: str | Path, out: str | Path, checkpoint: str | int = "lat
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
         "evaluation": _latest_evaluation(run),
     }
-    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite)
+    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite, tflite_context)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

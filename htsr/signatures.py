@@ -19,11 +19,15 @@ from typing import Any
 import tensorflow as tf
 
 from htsr.models.base import VideoModel
-from htsr.streaming import Stream
+from htsr.streaming import Stream, frame_specs
 
 
 class Signatures:
     """The functions of a model.
+
+    Args:
+        model: whose.
+        batch, context: sizes that are fixed, where they have to be; None for any.
 
     Attributes:
         concrete: by name, with their specifications of arguments and results.
@@ -31,19 +35,18 @@ class Signatures:
         state: what the tensors of a state hold, by name.
     """
 
-    def __init__(self, model: VideoModel):
-        self._model, self._stream = model, Stream(model)
+    def __init__(self, model: VideoModel, batch: int | None = None, context: int | None = None):
+        self._model, self._stream = model, Stream(model, batch, context)
         spec = self._stream.state_spec
         flat = tf.nest.flatten(spec)
         self.state = {f"state_{i:02}": path for i, path in enumerate(_paths(spec))}
         state = {name: tf.TensorSpec(x.shape, _outside(x.dtype)) for name, x in zip(self.state, flat, strict=True)}
         self.functions, self.concrete = {}, {}
         for suffix, dtype in (("", tf.float32), ("_uint8", tf.uint8)):
-            context, frame = (tf.TensorSpec([None] * free + [*model.frame_shape], dtype) for free in (2, 1))
-            scalar = tf.TensorSpec([], tf.int32)
+            clip, frame, scalar = frame_specs(model, dtype, batch, context)
             arguments = {
-                "predict": {"context": context, "horizon": scalar, "seed": scalar, "num_samples": scalar},
-                "init": {"context": context, "seed": scalar},
+                "predict": {"context": clip, "horizon": scalar, "seed": scalar, "num_samples": scalar},
+                "init": {"context": clip, "seed": scalar},
                 "step": {**state, "seed": scalar},
                 "observe": {**state, "frame": frame, "seed": scalar},
             }

@@ -29,6 +29,7 @@ class Stream:
 
     Args:
         model: with weights; they are those at the time of a call.
+        batch, context: sizes that are fixed, where they have to be; None for any.
 
     Example:
         >>> from htsr.models import build_model
@@ -42,11 +43,10 @@ class Stream:
         TensorShape([1, 64, 64, 1])
     """
 
-    def __init__(self, model: VideoModel):
+    def __init__(self, model: VideoModel, batch: int | None = None, context: int | None = None):
         self._model = model
-        context, frame = (tf.TensorSpec([None] * free + [*model.frame_shape]) for free in (2, 1))
-        seed = tf.TensorSpec([], tf.int32)
-        self.init_graph = tf.function(self._init, input_signature=[context, seed], autograph=False)
+        clip, frame, seed = frame_specs(model, tf.float32, batch, context)
+        self.init_graph = tf.function(self._init, input_signature=[clip, seed], autograph=False)
         state = self.init_graph.get_concrete_function().structured_outputs
         self.state_spec = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), state)
         self.step_graph = tf.function(self._step, input_signature=[self.state_spec, seed], autograph=False)
@@ -58,11 +58,11 @@ class Stream:
         Raises:
             InputError: it is not such an array, or shorter than the model's ``min_context``.
         """
-        return self.init_graph(self._model._checked_context(context), tf.constant(seed))
+        return self.init_graph(self._model._checked_context(context), tf.constant(seed, tf.int32))
 
     def step(self, state: Any, seed: int = 0) -> tuple[Any, tf.Tensor]:
         """Predict the next frame: the new state, float32 ``(batch, height, width, channel)``, not clipped."""
-        return self.step_graph(state, tf.constant(seed))
+        return self.step_graph(state, tf.constant(seed, tf.int32))
 
     def observe(self, state: Any, frame, seed: int = 0) -> Any:
         """Read the next frame ``(batch, height, width, channel)`` in [0, 1]: the new state.
@@ -76,7 +76,7 @@ class Stream:
                 f"frame must be floats in [0, 1] of shape {expected}, received {np.asarray(frame).dtype} "
                 f"{np.shape(frame)}; divide bytes by 255, and give one frame for every clip of the state"
             )
-        return self.observe_graph(state, tf.cast(frame, tf.float32), tf.constant(seed))
+        return self.observe_graph(state, tf.cast(frame, tf.float32), tf.constant(seed, tf.int32))
 
     def _init(self, context, seed):
         return self._model.start_stream(context, _row_seeds(seed, tf.shape(context)[0]))
@@ -86,6 +86,12 @@ class Stream:
 
     def _observe(self, state, frame, seed):
         return self._model.observe_stream(state, frame, _row_seeds(seed, tf.shape(frame)[0]))
+
+
+def frame_specs(model: VideoModel, dtype: tf.DType, batch: int | None, context: int | None) -> list[tf.TensorSpec]:
+    """What a context, a frame and a seed are."""
+    frames = (tf.TensorSpec([*sizes, *model.frame_shape], dtype) for sizes in ([batch, context], [batch]))
+    return [*frames, tf.TensorSpec([], tf.int32)]
 
 
 def _row_seeds(seed, rows) -> tf.Tensor:

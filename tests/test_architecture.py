@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "htsr.checkpoints": ["htsr.config", "htsr.models"],
     "htsr.streaming": ["htsr.models.base", "htsr.noise"],
     "htsr.signatures": ["htsr.models.base", "htsr.streaming"],
-    "htsr.export": ["htsr", "htsr.checkpoints", "htsr.config", "htsr.models.base", "htsr.signatures"],
+    "htsr.export": ["htsr", "htsr.checkpoints", "htsr.config", "htsr.models.base", "htsr.signatures", "htsr.tflite"],
+    "htsr.tflite": ["htsr.models", "htsr.signatures"],
     "htsr.optimizer": [],
     "htsr.schedules": ["htsr.optimizer"],
     "htsr.training": [

@@ -147,6 +147,32 @@ def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("row", ["conv_lstm", "st_lstm"])
+def test_tflite(row, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = build_model(**{**ROWS[row], "ce": 0, "se": []})
+    file = export_model(model, tmp_path / "model", tflite_context=4) / "model.tflite"
+    interpreter = tf.lite.Interpreter(str(file))
+    init, step, observe = (interpreter.get_signature_runner(name) for name in ("init", "step", "observe"))
+    video, seed = np.random.default_rng(0).random((1, 6, *model.frame_shape), np.float32), np.int32(0)
+    state = init(context=video[:, :4], seed=seed)
+    for t in (4, 5):
+        state = observe(**state, frame=video[:, t], seed=seed)
+    for frame in model.rollout(video, 5)[0, 0]:
+        state = step(**state, seed=seed)
+        close(state.pop("frame")[0], frame)
+
+
+def test_tflite_refuses_what_it_cannot_do(exported, run, tmp_path):
+    if exported[0].name == "htsr":
+        with pytest.raises(InputError, match="lacks operations of htsr; it can do cms_lstm, conv_lstm"):
+            export_model(exported[0], tmp_path / "out", tflite_context=4)
+    with pytest.raises(InputError, match="needs a context of at least 1 frame, received 0"):
+        export_run(run, tmp_path / "out", tflite_context=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- the script
 
 

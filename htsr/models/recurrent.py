@@ -137,7 +137,7 @@ class RecurrentPredictor(VideoModel):
         if scored_from < 1:
             raise InputError(f"scored_from must be at least 1, received {scored_from}: frame 0 is never predicted")
         self.patch_size, self.patch_order, self.context = patch_size, patch_order, context
-        self.loss_name, self.scored_from = loss, scored_from
+        self.cell_name, self.loss_name, self.scored_from = cell, loss, scored_from
         self.sampling, self.sampling_steps = sampling, sampling_steps
         self.time_reversed = time_reversed
         common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
