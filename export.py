@@ -16,23 +16,25 @@ from htsr.errors import one_line_errors
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logdir", required=True, help="run folder, or the model folder in it")
+    parser.add_argument("--logdir", required=True, help="run folder, or a model or step_<n> folder in it")
     parser.add_argument("--out", required=True, help="folder to write; it must not exist")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in --out")
     parser.add_argument(
         "--tflite", type=int, metavar="FRAMES", help="also model.tflite, for a context of FRAMES frames"
     )
+    parser.add_argument("--onnx", action="store_true", help="also init.onnx, step.onnx and observe.onnx")
     args = parser.parse_args()
     with one_line_errors():
-        run = find_run(args.logdir)
+        find_run(args.logdir)
 
         from htsr import environment
 
         environment.import_tensorflow_quietly()
         from htsr.export import export_run
 
-        print(f"exported to {export_run(run, args.out, args.checkpoint, args.overwrite, args.tflite)}")
+        out = export_run(args.logdir, args.out, args.checkpoint, args.overwrite, args.tflite, args.onnx)
+        print(f"exported to {out}")
         return 0
 
 

@@ -18,6 +18,7 @@ from htsr.checkpoints import find_run, load_run
 from htsr.config import read_config
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.onnx import check_onnx, write_onnx
 from htsr.signatures import Signatures
 from htsr.tflite import check_tflite, write_tflite
 
@@ -32,6 +33,7 @@ def export_model(
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     tflite_context: int | None = None,
+    onnx: bool = False,
 ) -> Path:
     """Write a SavedModel with the signatures of ``htsr.signatures``; ``serving_default`` is ``predict``.
 
@@ -43,12 +45,13 @@ def export_model(
         provenance: where the weights are from, to be kept too.
         overwrite: replace an export that is there.
         tflite_context: given, ``model.tflite`` is written too, whose ``init`` reads as many frames (``htsr.tflite``).
+        onnx: write ``init.onnx``, ``step.onnx`` and ``observe.onnx``, too (``htsr.onnx``).
 
     Returns:
         The folder.
 
     Raises:
-        InputError: ``out`` exists, and is no export or is not to be replaced; or TensorFlow Lite cannot do the model.
+        InputError: ``out`` exists, and is no export or is not to be replaced; or another format cannot hold the model.
 
     Example:
         ``loaded = tf.saved_model.load(out)`` (keep the reference: it owns the weights), then
@@ -59,6 +62,8 @@ def export_model(
     _check_out(out, overwrite)
     if tflite_context is not None:
         check_tflite(model, tflite_context)
+    if onnx:
+        check_onnx(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (out.with_name(f".{kind}-{out.name}-{os.getpid()}") for kind in ("tmp", "old"))
     signatures = Signatures(model)
@@ -70,6 +75,8 @@ def export_model(
         (temporary / "README.md").write_text(_readme(model, out), encoding="utf-8")
         if tflite_context is not None:
             write_tflite(model, temporary / "model.tflite", tflite_context)
+        if onnx:
+            write_onnx(model, temporary)
         if out.exists():
             os.rename(out, old)
         os.rename(temporary, out)
@@ -85,12 +92,13 @@ def export_run(
     checkpoint: str | int = "latest",
     overwrite: bool = False,
     tflite_context: int | None = None,
+    onnx: bool = False,
 ) -> Path:
     """Export the model of a run; what is known of it is kept in ``assets/model.json``.
 
     Args:
-        logdir: run folder, or the ``model`` folder in it.
-        out, overwrite, tflite_context: as in ``export_model``.
+        logdir: run folder, or a ``model`` or ``step_<n>`` folder in it.
+        out, overwrite, tflite_context, onnx: as in ``export_model``.
         checkpoint: ``"latest"``, ``"best"`` or a step.
 
     Raises:
@@ -98,13 +106,13 @@ def export_run(
     """
     _check_out(Path(out), overwrite)
     run = find_run(logdir)
-    model, manifest = load_run(run, checkpoint)
+    model, manifest = load_run(logdir, checkpoint)
     provenance = {
         "run": str(run),
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
         "evaluation": _latest_evaluation(run),
     }
-    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite, tflite_context)
+    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite, tflite_context, onnx)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -45,6 +45,7 @@ MAY_IMPORT = {
     ],
     "htsr.tables": [],
     "htsr.cards": ["htsr.checkpoints", "htsr.config", "htsr.tables"],
+    "htsr.onnx": ["htsr.models.base", "htsr.models.recurrent", "htsr.signatures"],
     "htsr.release": ["htsr.cards", "htsr.checkpoints", "htsr.config", "htsr.environment"],
     "htsr.published": [
         "htsr.cards",

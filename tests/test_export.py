@@ -173,6 +173,42 @@ def test_tflite_refuses_what_it_cannot_do(exported, run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("row", "atol"), [("cms_lstm", 2e-4), ("gmg", 1e-5)])  # untrained CE and SE amplify rounding
+@pytest.mark.filterwarnings("ignore")  # the converter's
+def test_onnx(row, atol, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    keras.utils.set_random_seed(1)
+    model = build_model(**ROWS[row])
+    folder = export_model(model, tmp_path / "model", onnx=True)
+    sessions = {name: runtime.InferenceSession(folder / f"{name}.onnx") for name in ("init", "step", "observe")}
+
+    def call(name, **arguments):
+        session = sessions[name]
+        taken = {x.name: np.asarray(arguments[x.name]) for x in session.get_inputs()}
+        found = zip(session.get_outputs(), session.run(None, taken), strict=True)
+        return {x.name.removeprefix("next_"): value for x, value in found}
+
+    video = np.random.default_rng(0).random((2, 6, *model.frame_shape), np.float32)
+    state = call("init", context=video[:, :4], seed=np.int32(0))
+    for t in (4, 5):
+        state = call("observe", **state, frame=video[:, t], seed=np.int32(0))
+    for t in range(3):
+        state = call("step", **state, seed=np.int32(0))
+        np.testing.assert_allclose(state.pop("frame"), model.rollout(video, 3)[0, :, t], rtol=0, atol=atol)
+
+
+def test_onnx_refuses_what_it_cannot_do(exported, tmp_path, monkeypatch):
+    if exported[0].name == "htsr":
+        with pytest.raises(InputError, match="tf2onnx cannot convert htsr, only the recurrent models"):
+            export_model(exported[0], tmp_path / "out", onnx=True)
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    if exported[0].name != "htsr":
+        with pytest.raises(InputError, match="ONNX needs a converter: pip install tf2onnx"):
+            export_model(exported[0], tmp_path / "out", onnx=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- the script
 
 
