@@ -407,9 +407,8 @@ def test_script_then_training_goes_on(tmp_path):
         "--out", tmp_path / "logs/own", "--set", *SIZED,
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.startswith(
-        "# own\n\n- model: recurrent conv_lstm, 32,128 parameters, stored as float32, frames of 32x32x1"
-    )
+    model = "- model: recurrent conv_lstm, 32,128 parameters, stored as float32, frames of 32x32x1"
+    assert imported.stdout.startswith(f"# own\n\n{model}\n")
     run = tmp_path / "logs" / "own"
     settings = [
         "train.steps=1",
