@@ -76,7 +76,7 @@ def _reading(reader, prefix: Path, name: str):
 def _prefix(path: Path) -> Path:
     """What the names of a checkpoint's files begin with."""
     if path.is_dir():
-        found = sorted(path.glob("*.index"))
+        found = sorted(path.glob("*.index")) or sorted(path.glob("model/*.index"))  # below the folder of a training
         if len(found) != 1:
             raise InputError(f"{path} holds {len(found)} checkpoints (*.index); give the path of one of them")
         path = found[0]
