@@ -20,7 +20,7 @@ def main() -> int:
         required=True,
         help="whose code wrote them: htsr, cwvae, cms_lstm, conv_lstm, predrnn, motionrnn, gmg or lmc_memory",
     )
-    parser.add_argument("--file", required=True, help="the weight file; of htsr and cwvae the folder of a training or checkpoint")
+    parser.add_argument("--file", required=True, help="the weight file; of htsr and cwvae a checkpoint's folder")
     parser.add_argument("--out", required=True, help="run folder to create, such as logs/imported")
     parser.add_argument("--config", help="a file of configs/, for what the weights do not say (default: as published)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
