@@ -221,12 +221,11 @@ class VideoModel(keras.Model):
         if batched:
             states = [self._start_graph(context, tf.constant(num_samples), seeds, stochastic)]
         else:
-            clips = len(context)
-            futures = [(i % clips, slice(i, i + 1)) for i in range(len(seeds))]
-            states = [
-                self._start_graph(context[i : i + 1], tf.constant(1), seeds[future], stochastic)
-                for i, future in futures
-            ]
+            states = []
+            for row in range(len(seeds)):
+                clip = row % len(context)
+                one = context[clip : clip + 1], tf.constant(1), seeds[row : row + 1], stochastic
+                states.append(self._start_graph(*one))
         any_batch = tf.nest.map_structure(_any_rows, states[0])
         self._advance_graph.get_concrete_function(any_batch, tf.TensorSpec([], tf.int32))
         for begin in range(0, horizon, chunk):
