@@ -1,8 +1,9 @@
 """``model.md``: what a run's model is, where it is from, how it did, how to use it. Facts of the run folder alone."""
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
     return card
 
 
+def evaluations(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The finished evaluations of a run, the newest first: folder and what its ``curves.json`` holds; damaged ones are
+    passed over."""
+    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
+        with contextlib.suppress(ValueError):
+            yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
 def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
     """Where imported weights are from; nothing for a run that was trained here from the beginning."""
     if not (run / IMPORTED).is_file():
@@ -90,13 +99,12 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _results(run: Path) -> list[str]:
     """The newest finished evaluation's PSNR, SSIM and LPIPS over the horizon."""
-    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    for folder, found in evaluations(run):
         try:
             report = found["provenance"]
             metrics = [metric for metric in found["metrics"] if metric in HEADLINES]
             tables = [(found["metrics"][m]["label"], markdown(block(found, report, m))) for m in metrics]
-            heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({path.parent.relative_to(run)})"
+            heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({folder.relative_to(run)})"
         except (KeyError, TypeError):
             continue  # of another version
         parts = [line for label, table in tables for line in ("", f"{label}:", "", table)]

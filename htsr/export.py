@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow as tf
 
 from htsr import __version__
-from htsr.checkpoints import find_run, load_run
+from htsr.cards import evaluations
+from htsr.checkpoints import find_run, load_run, new_folder
 from htsr.config import read_config
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
@@ -64,24 +65,22 @@ def export_model(
         check_tflite(model, tflite_context)
     if onnx:
         check_onnx(model)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (out.with_name(f".{kind}-{out.name}-{os.getpid()}") for kind in ("tmp", "old"))
     signatures = Signatures(model)
     description = _description(model, signatures, config, provenance)
+    old = out.with_name(f".old-{out.name}-{os.getpid()}")
     try:
-        _save(model, signatures, temporary)
-        (temporary / _DESCRIPTION).parent.mkdir(exist_ok=True)
-        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(_readme(model, out), encoding="utf-8")
-        if tflite_context is not None:
-            write_tflite(model, temporary / "model.tflite", tflite_context)
-        if onnx:
-            write_onnx(model, temporary)
-        if out.exists():
-            os.rename(out, old)
-        os.rename(temporary, out)
+        with new_folder(out) as folder:
+            _save(model, signatures, folder)
+            (folder / _DESCRIPTION).parent.mkdir(exist_ok=True)
+            (folder / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_readme(model, out), encoding="utf-8")
+            if tflite_context is not None:
+                write_tflite(model, folder / "model.tflite", tflite_context)
+            if onnx:
+                write_onnx(model, folder)
+            if out.exists():
+                os.rename(out, old)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return out
 
@@ -154,19 +153,18 @@ def _description(model: VideoModel, signatures: Signatures, config, provenance) 
 
 def _latest_evaluation(run: Path) -> dict[str, Any] | None:
     """The newest evaluation of a run: how it was made, and the model's metrics, means over clips and lead times."""
-    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
+    for folder, content in evaluations(run):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             about, columns = content["provenance"], content["curves"]["model"]
             metrics = {name: curve["horizon_mean"]["mean"] for name, curve in columns.items()}
             names = ("metric_spec", "context", "horizon", "num_examples", "num_samples", "noise", "clips_sha256")
             return {
-                "folder": str(path.parent),
+                "folder": str(folder),
                 "checkpoint_step": about.get("checkpoint", {}).get("step"),
                 **{name: about[name] for name in names},
                 "metrics": metrics,
             }
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             continue  # of another version
     return None
 

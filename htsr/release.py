@@ -7,8 +7,6 @@ no optimiser: it cannot be trained further.
 """
 
 import argparse
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -45,16 +43,10 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     too_large = [name for name, array in rounded.items() if not np.isfinite(array).all()]
     if too_large:
         raise InputError(f"{too_large[0]} has values beyond float16 (65504); release another checkpoint")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".tmp-{out.name}-{os.getpid()}")
-    try:
-        temporary.mkdir()
-        save_config(read_config(run / "config.yml"), temporary / "config.yml")
-        checkpoints.save(temporary / "model", manifest["step"], rounded, score=manifest["score"])
-        write_card(temporary, out.name, results=run)
-        os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with checkpoints.new_folder(out) as folder:
+        save_config(read_config(run / "config.yml"), folder / "config.yml")
+        checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
+        write_card(folder, out.name, results=run)
     return out
 
 

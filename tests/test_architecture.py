@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "htsr.signatures": ["htsr.models.base", "htsr.streaming"],
     "htsr.export": [
         "htsr",
+        "htsr.cards",
         "htsr.checkpoints",
         "htsr.config",
         "htsr.models.base",

@@ -135,7 +135,7 @@ def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
         export_model(model, tmp_path, overwrite=True)
 
     def fail(_, folder, **__):
-        Path(folder).mkdir()
+        (Path(folder) / "variables").mkdir()
         raise OSError(28, "No space left on device")
 
     before = (folder / "saved_model.pb").stat()

@@ -8,9 +8,7 @@ takes no memory, before an array is read; the model has no more numbers than the
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,15 +183,9 @@ def _some(names: Sequence[str]) -> dict[str, Any]:
 
 def _write(out: Path, config, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
     """The run folder, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".tmp-{out.name}-{os.getpid()}")
-    try:
-        temporary.mkdir()
-        save_config(config, temporary / "config.yml")
-        environment.save(temporary / "environment.json")
-        checkpoints.save(temporary / "model", step, arrays)
-        (temporary / IMPORTED).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        write_card(temporary, out.name)
-        os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with checkpoints.new_folder(out) as folder:
+        save_config(config, folder / "config.yml")
+        environment.save(folder / "environment.json")
+        checkpoints.save(folder / "model", step, arrays)
+        (folder / IMPORTED).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_card(folder, out.name)
