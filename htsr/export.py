@@ -81,6 +81,8 @@ def export_model(
             if out.exists():
                 os.rename(out, old)
     finally:
+        if old.exists() and not out.exists():
+            os.rename(old, out)
         shutil.rmtree(old, ignore_errors=True)
     return out
 

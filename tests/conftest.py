@@ -17,6 +17,17 @@ def video_cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def forget_gradients():
+    """TensorFlow registers the gradients of every training graph for good, and with them the graph: some 100 MB for each
+    model that is trained (its issue 97697)."""
+    yield
+    if "tensorflow" in sys.modules:
+        registry = sys.modules["tensorflow.python.framework.ops"].gradient_registry._registry
+        for name in [name for name in registry if name.startswith("CustomGradient-")]:
+            del registry[name]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def free_memory():
     """A model's graphs hold much memory in reference cycles, which Python would keep for long."""

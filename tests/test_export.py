@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,11 +139,17 @@ def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
         (Path(folder) / "variables").mkdir()
         raise OSError(28, "No space left on device")
 
+    def fail_to_rename(source, to, rename=os.rename):
+        if Path(source).name.startswith(".tmp-"):
+            raise OSError(28, "No space left on device")
+        rename(source, to)
+
     before = (folder / "saved_model.pb").stat()
-    monkeypatch.setattr(tf.saved_model, "save", fail)
-    for out, overwrite in ((tmp_path / "new" / "other", False), (folder, True)):
-        with pytest.raises(OSError, match="No space left"):
-            export_model(model, out, overwrite=overwrite)
+    for module, name, failure in ((os, "rename", fail_to_rename), (tf.saved_model, "save", fail)):
+        monkeypatch.setattr(module, name, failure)
+        for out, overwrite in ((tmp_path / "new" / "other", False), (folder, True)):
+            with pytest.raises(OSError, match="No space left"):
+                export_model(model, out, overwrite=overwrite)
     assert (folder / "saved_model.pb").stat() == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
