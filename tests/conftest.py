@@ -19,8 +19,8 @@ def video_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def forget_gradients():
-    """TensorFlow registers the gradients of every training graph for good, and with them the graph: some 100 MB for each
-    model that is trained (its issue 97697)."""
+    """TensorFlow registers gradients for good, and with them the graph they belong to (its issue 97697): some 100 MB
+    for each model that is trained."""
     yield
     if "tensorflow" in sys.modules:
         registry = sys.modules["tensorflow.python.framework.ops"].gradient_registry._registry
