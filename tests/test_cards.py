@@ -64,6 +64,8 @@ def test_the_newest_evaluation(run):
     results(run, "2026-01-01_00-00-00", 11.0)
     results(run, "2026-01-02_00-00-00", 22.0)
     results(run, "2026-01-03_00-00-00", 33.0, checkpoint=None)  # of another version
+    (run / "eval" / "2026-01-04_00-00-00").mkdir()
+    (run / "eval" / "2026-01-04_00-00-00" / "curves.json").write_text("{")
     text = write_card(run / "model").read_text()
     assert "7 clips, 4 context frames, 1 sample a clip, step 12,000 (eval/2026-01-02_00-00-00)" in text
     assert "| 2 | 22.00 [21.00, 23.00] | 10.00 [9.00, 11.00] + |" in text
