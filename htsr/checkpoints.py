@@ -9,7 +9,6 @@ Arrays only are read, into models this package builds itself; nothing is unpickl
 directories).
 """
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -128,21 +127,6 @@ def load(folder: str | Path, which: str | int = "latest") -> tuple[int, Arrays, 
     raise InputError(
         f"every checkpoint in {folder} is damaged ({steps}); restore a copy or remove the folder to start anew"
     )
-
-
-@contextlib.contextmanager
-def new_folder(out: str | Path) -> Iterator[Path]:
-    """Context manager: a folder to fill, which becomes ``out`` when the block ends, and is gone where it fails."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{_TEMPORARY}{out.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process with our number that was killed
-    try:
-        temporary.mkdir()
-        yield temporary
-        os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class RunLock:

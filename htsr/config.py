@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from htsr.errors import InputError
+from htsr.files import new_file
 
 SECTIONS = ("model", "data", "train", "eval")
 MAX_BYTES = 1 << 16
@@ -140,16 +141,8 @@ def check_named(
 
 def save_config(config: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     """Write a config so that the file is either the old or the new one, whenever the machine stops."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            yaml.safe_dump({name: dict(values) for name, values in config.items()}, file, sort_keys=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as file:
+        yaml.safe_dump({name: dict(values) for name, values in config.items()}, file, sort_keys=False)
 
 
 def differences(

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from htsr import __version__
 from htsr.cards import evaluations
-from htsr.checkpoints import find_run, load_run, new_folder
+from htsr.checkpoints import find_run, load_run
 from htsr.config import read_config
 from htsr.errors import InputError
+from htsr.files import new_folder
 from htsr.models.base import VideoModel
 from htsr.onnx import check_onnx, write_onnx
 from htsr.signatures import Signatures

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from htsr import checkpoints, environment
+from htsr import checkpoints, environment, files
 from htsr.cards import write_card
 from htsr.config import read_config, save_config
 from htsr.errors import InputError, one_line_errors
@@ -43,7 +43,7 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     too_large = [name for name, array in rounded.items() if not np.isfinite(array).all()]
     if too_large:
         raise InputError(f"{too_large[0]} has values beyond float16 (65504); release another checkpoint")
-    with checkpoints.new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         save_config(read_config(run / "config.yml"), folder / "config.yml")
         checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
         write_card(folder, out.name, results=run)

@@ -27,6 +27,7 @@ from htsr.data import containers
 from htsr.data.video_files import DamagedVideo, FrameFormat, Video, images_in
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
+from htsr.files import new_file
 
 SCHEMA = 1
 Damaged = Literal["refuse", "skip"]
@@ -304,10 +305,8 @@ class _Hashes:
 
     def save(self) -> None:
         if self._new:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_name(f".hashes.tmp-{secrets.token_hex(8)}")
-            temporary.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")
-            os.replace(temporary, self._path)
+            with new_file(self._path) as file:
+                file.write(json.dumps({**self._known, **self._new}))
 
 
 def _files(path: Path) -> list[Path]:

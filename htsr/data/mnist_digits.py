@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import http.client
 import math
-import os
 import sys
 import urllib.request
 import zipfile
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from htsr.errors import InputError
+from htsr.files import new_file
 
 MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist", "https://ossci-datasets.s3.amazonaws.com/mnist")
 SHA256 = {
@@ -134,19 +134,8 @@ def _download(name: str, folder: Path) -> None:
             failures.append(f"{mirror}: {error}")
             continue
         if hashlib.sha256(content).hexdigest() == SHA256[name]:
-            return _write(folder / name, content)
+            with new_file(folder / name, "wb") as file:
+                file.write(content)
+            return
         failures.append(f"{mirror}: wrong SHA-256")
     raise InputError(f"cannot download {name} ({'; '.join(failures)}); put {', '.join(SHA256)} into {folder} by hand")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ Intervals are percentile bootstrap intervals over clips (Efron 1979): clips are 
 
 import functools
 import json
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from htsr.errors import InputError
+from htsr.files import new_file
 from htsr.metrics.catalogue import Column, columns
 
 CONFIDENCE = 0.95
@@ -319,9 +319,8 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
 
 def save_json(path: Path, content: Any) -> None:
     """Write JSON that every reader takes, whole or not at all: values that are not finite are null."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with new_file(path) as file:
+        file.write(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import pickle
-import secrets
 import subprocess
 import sys
 import tarfile
@@ -29,6 +28,7 @@ import keras
 import numpy as np
 
 from htsr.errors import InputError, one_line_errors
+from htsr.files import new_file
 
 SIZE = 224  # height and width of the frames
 CLASSES = 400
@@ -139,16 +139,8 @@ def convert(source: Path | None, target: Path) -> None:
     weights = _fold(_unpickle(checkpoint))
     if _digest(weights) != WEIGHTS_SHA256:
         raise InputError(f"converted arrays have SHA-256 {_digest(weights)}, expected {WEIGHTS_SHA256}; report this")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **weights)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(target, "wb") as file:
+        np.savez(file, **weights)
 
 
 def main(arguments: list[str] | None = None) -> None:

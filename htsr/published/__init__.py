@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from htsr import checkpoints, environment
+from htsr import checkpoints, environment, files
 from htsr.cards import IMPORTED, write_card
 from htsr.checkpoints import model_arrays, named_variables
 from htsr.config import save_config
@@ -183,7 +183,7 @@ def _some(names: Sequence[str]) -> dict[str, Any]:
 
 def _write(out: Path, config, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
     """The run folder, whole or not at all."""
-    with checkpoints.new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         save_config(config, folder / "config.yml")
         environment.save(folder / "environment.json")
         checkpoints.save(folder / "model", step, arrays)

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +17,7 @@ from string import Template
 from typing import Any
 
 from htsr.errors import InputError
+from htsr.files import new_file
 from htsr.report import sections
 from htsr.report.content import Picture, parse
 
@@ -52,15 +52,8 @@ def write_report(folder: str | Path, title: str | None = None) -> Path:
         title=title or _title(folder.resolve(), content.get("provenance") or {}),
     )
     path = folder / found[0].with_suffix(".html").name.replace("curves", "report", 1)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as file:
+        file.write(page)
     return path
 
 
