@@ -130,6 +130,15 @@ def test_imagined_likelihood_is_that_of_the_rollout():
         model.loss_terms(tf.constant(x[:, :4]), 3)
 
 
+def test_weight_of_the_imagined_likelihood_rises():
+    terms = {"nll": 1.0, "nll_imagined": 100.0, "kl_0": 0.0, "kl_1": 0.0, "kl_2": 0.0}
+    model = tiny(imagine_from=4, imagine_warmup_steps=10)
+    losses = [float(model.total_loss(terms, 9, tf.constant(step))) for step in (0, 4, 10, 99)]
+    assert losses == pytest.approx([1, 41, 101, 101])
+    assert float(model.total_loss(terms, 9)) == 101  # outside of training
+    assert float(tiny(imagine_from=4).total_loss(terms, 9, tf.constant(0))) == 101
+
+
 def test_decoded_frames_give_the_same_loss_on_average():
     x = tf.constant(clips(batch=1))
     x = tf.repeat(x * tf.linspace(0.0, 1.0, 9)[None, :, None, None, None], 2000, 0)  # frames that cost differently
@@ -183,6 +192,8 @@ def test_clip_norm_and_moving_average():
         ({"beta": [1.0]}, "list of 3 such numbers"),
         ({"kl_balance": 1.5}, "kl_balance must lie in 0..1"),
         ({"imagine_from": 6}, "multiple of 4, received 6"),
+        ({"imagine_from": 4, "imagine_warmup_steps": -1}, "imagine_warmup_steps must be at least 0, received -1"),
+        ({"imagine_warmup_steps": 9}, "imagine_warmup_steps is 9, but imagine_from is not set"),
         ({"decoded_frames": 0}, "decoded_frames must be at least 1, received 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
         ({"channels_mult": 0.04, "frame_shape": (128, 128, 1)}, "channels_mult must be at least 1/16"),

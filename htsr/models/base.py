@@ -171,13 +171,19 @@ class VideoModel(keras.Model):
         with tf.GradientTape() as tape:
             terms = self.loss_terms(part.clip, seed, step, **part.arguments)
             terms = {name: tf.reduce_mean(term) for name, term in terms.items()}
-            loss = self.total_loss(terms, part.clip.shape[1])
+            loss = self.total_loss(terms, part.clip.shape[1], step)
         values = [v.value for v in variables]
         return loss, terms, tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def total_loss(self, terms: dict[str, tf.Tensor], num_frames: int) -> tf.Tensor:
-        """Combine terms, already averaged over the batch, to the scalar that is minimised."""
-        del num_frames
+    def total_loss(self, terms: dict[str, tf.Tensor], num_frames: int, step: tf.Tensor | None = None) -> tf.Tensor:
+        """Combine terms, already averaged over the batch, to the scalar that is minimised.
+
+        Args:
+            terms: from ``loss_terms``, their means over the batch.
+            num_frames: frames of a clip.
+            step: as in ``loss_terms``.
+        """
+        del num_frames, step
         return tf.add_n(list(terms.values()))
 
     @abstractmethod

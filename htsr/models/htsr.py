@@ -84,6 +84,8 @@ class HTSR(VideoModel):
             likelihood is maximised too, in nats per imagined frame. Means, since samples of what the prior cannot
             predict yet would teach the decoder to ignore it. The k-th imagined frame has a weight of 1 / sqrt(k) in
             the mean: what is wrong early stays wrong. A multiple of ``temporal_factor ** (levels - 1)``.
+        imagine_warmup_steps: training steps over which the weight of ``nll_imagined`` in the loss rises linearly from
+            0 to 1.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -110,6 +112,7 @@ class HTSR(VideoModel):
         free_nats: float = 0.0,
         kl_balance: float | None = None,
         imagine_from: int | None = None,
+        imagine_warmup_steps: int = 0,
         decoded_frames: int | None = None,
         dtype: str = "float32",
     ):
@@ -125,7 +128,8 @@ class HTSR(VideoModel):
         self.beta = _per_level(beta, levels)
         self.periods = tuple(temporal_factor**level for level in range(levels))  # frames of a tick
         self.dense_residual = dense_residual
-        self.imagine_from, self.decoded_frames = imagine_from, decoded_frames
+        self.imagine_from, self.imagine_warmup_steps = imagine_from, imagine_warmup_steps
+        self.decoded_frames = decoded_frames
         if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
             raise InputError(
                 f"dense_layers, min_stddev and free_nats must be at least 0, received {dense_layers}, {min_stddev} "
@@ -136,6 +140,12 @@ class HTSR(VideoModel):
         slowest = self.periods[-1]
         if imagine_from is not None and (imagine_from < 1 or imagine_from % slowest):
             raise InputError(f"imagine_from must be a multiple of {slowest}, received {imagine_from}")
+        if imagine_warmup_steps < 0:
+            raise InputError(f"imagine_warmup_steps must be at least 0, received {imagine_warmup_steps}")
+        if imagine_warmup_steps and imagine_from is None:
+            raise InputError(
+                f"imagine_warmup_steps is {imagine_warmup_steps}, but imagine_from is not set; set both or neither"
+            )
         if decoded_frames is not None and decoded_frames < 1:
             raise InputError(f"decoded_frames must be at least 1, received {decoded_frames}")
         if kl_balance is not None and not 0 <= kl_balance <= 1:
@@ -224,9 +234,11 @@ class HTSR(VideoModel):
             )
         return self.imagine_from
 
-    def total_loss(self, terms, num_frames):
+    def total_loss(self, terms, num_frames, step=None):
         num_frames = self._observed(num_frames)
-        loss = terms["nll"] + terms.get("nll_imagined", 0.0)
+        loss = terms["nll"]
+        if self.imagine_from is not None:
+            loss += self._imagined_weight(step) * terms["nll_imagined"]
         for level, beta in enumerate(self.beta):
             kl = terms[f"kl_{level}"]
             if self.kl_balance is not None:
@@ -236,6 +248,11 @@ class HTSR(VideoModel):
                 kl = tf.maximum(0.0, kl - self.free_nats / num_frames)
             loss += beta * kl
         return loss
+
+    def _imagined_weight(self, step):
+        if step is None or not self.imagine_warmup_steps:
+            return 1.0
+        return tf.minimum(1.0, tf.cast(step, tf.float32) / self.imagine_warmup_steps)
 
     # ---- the model
 
