@@ -41,6 +41,7 @@ class Weights(NamedTuple):
 
     stoch_in: tf.Tensor  # (stoch, units)
     gru: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]  # input kernel and bias, recurrent kernel and bias
+    prior_hidden: tuple[tf.Tensor, tf.Tensor]  # (deter, units): first layer of the prior
     deter_out: tf.Tensor  # (deter, 2 units): first layers of the prior and of the posterior heads
     hidden: tuple[tf.Tensor, tf.Tensor]  # second layer of the posterior
     prior: tuple[tf.Tensor, tf.Tensor]  # (units, 2 stoch): mean and stddev layers
@@ -127,6 +128,7 @@ class RSSMCell(keras.layers.Layer):
                 tf.convert_to_tensor(self.gru_recurrent_kernel),
                 gru_bias[1],
             ),
+            prior_hidden=(tf.convert_to_tensor(self.prior_hidden.kernel), tf.convert_to_tensor(self.prior_hidden.bias)),
             deter_out=tf.concat([self.prior_hidden.kernel, tf.convert_to_tensor(self.post_in.kernel)[: self.deter]], 1),
             hidden=(tf.convert_to_tensor(self.post_hidden.kernel), tf.convert_to_tensor(self.post_hidden.bias)),
             prior=_joined(self.prior_mean, self.prior_stddev, _STDDEV_SHIFT),
@@ -175,8 +177,7 @@ class RSSMCell(keras.layers.Layer):
     def imagine(self, w: Weights, state: State, top_down, noise) -> State:
         """One tick without a frame: the state with the prior's sample. Arguments as in ``observe``."""
         deter = self._recur(w, state, top_down)
-        k = tf.nn.relu(tf.matmul(deter, w.deter_out[:, : self.units]) + self.prior_hidden.bias)
-        prior = self._prior(w, k)
+        prior = self._prior(w, tf.nn.relu(_affine(deter, w.prior_hidden)))
         return State(prior.mean + prior.stddev * noise, deter)
 
     def _recur(self, w: Weights, state: State, top_down: tf.Tensor) -> tf.Tensor:
