@@ -24,7 +24,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    with served(model, max_live=3, max_live_fps=1000.0, idle_seconds=1.0, max_message=20_000) as running:
+    with served(model, max_live=3, max_live_fps=1000.0, idle_seconds=3.0, max_message=20_000) as running:
         yield running
 
 
@@ -133,7 +133,7 @@ def test_too_many_connections(server):
 
 def test_silent_clients_are_closed(server):
     with opened(server) as (client, _):
-        assert closed(client) == ("no frame in 1 seconds; connect again", 1000)
+        assert closed(client) == ("no frame in 3 seconds; connect again", 1000)
 
 
 def test_clients_that_wait_for_us_are_not_silent(model):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from htsr import plots
 from htsr.data.video_files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
 from htsr.data.video_reader import VideoReader
 from htsr.errors import InputError
@@ -120,8 +121,6 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         file = io.BytesIO()
         np.savez(file, context=context, prediction=prediction, fps=np.float32(fps))
         return file.getvalue()
-    from htsr import plots
-
     rows = {
         "prediction" if len(prediction) == 1 else f"sample {number}": np.concatenate([context, sample])
         for number, sample in enumerate(prediction, 1)

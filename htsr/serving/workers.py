@@ -62,6 +62,7 @@ class Workers:
         async with self._slots:
             worker = self._idle.pop() if self._idle else await asyncio.to_thread(_Worker)
             try:
+                await asyncio.to_thread(worker.wait_until_ready)
                 async with asyncio.timeout(seconds):
                     job = {"do": do, "limits": self._limits, **job}
                     answer, content = await asyncio.to_thread(worker.call, job, content)
@@ -94,10 +95,17 @@ class _Worker:
 
     def __init__(self):
         spawn = multiprocessing.get_context("spawn")
+        self._is_ready = False
         self._pipe, other = spawn.Pipe()
         self._process = spawn.Process(target=_work, args=(other,), daemon=True)
         self._process.start()
         other.close()
+
+    def wait_until_ready(self) -> None:
+        """Wait for its imports, which may take longer than a job may: a first one makes a list of the fonts."""
+        if not self._is_ready:
+            self._pipe.recv_bytes()
+            self._is_ready = True
 
     def call(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
         self._pipe.send_bytes(json.dumps(job).encode())
@@ -105,7 +113,7 @@ class _Worker:
         return json.loads(self._pipe.recv_bytes(_ANSWER)), self._pipe.recv_bytes(_ANSWER)
 
     def kill(self) -> None:
-        """End the process; a thread that waits for its answer gets an EOFError."""
+        """End the process; a thread that waits for it gets an EOFError."""
         self._process.kill()
         self._process.join()
 
@@ -127,6 +135,7 @@ def _work(pipe: Connection) -> None:
     cv2.setNumThreads(1)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    pipe.send_bytes(b"ready")
     while True:
         try:
             job, content = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
