@@ -24,8 +24,8 @@ message before, none is made, and of two messages that wait to be sent the newer
 
 Whatever is wrong is told in a text, ``{"error": "..."}``, and the connection closed: 1008 for what a client did (a
 message of another kind or size, an unknown argument, another site's page), 1013 where there are too many connections,
-1000 after ``idle_seconds`` without a frame, 1011 for our bug. A message of more than ``max_message`` bytes closes the
-connection with 1009, and no text; a server that is stopped closes with 1012.
+1000 after ``idle_seconds`` without a frame (since the last one was observed), 1011 for our bug. A message of more than
+``max_message`` bytes closes the connection with 1009, and no text; a server that is stopped closes with 1012.
 """
 
 import asyncio
@@ -113,6 +113,7 @@ class _Session:
         self._state: dict[str, Any] | None = None
         self._begin: list[np.ndarray] = []  # frames before there is a state
         self._observed = 0
+        self._silent_since = asyncio.get_running_loop().time()
         self._frames: asyncio.Queue[bytes] = asyncio.Queue(_BURST)
         self._outgoing: bytes | None = None
         self._something, self._sending = asyncio.Event(), False
@@ -145,15 +146,17 @@ class _Session:
         began, received = loop.time(), 0
         while True:
             try:
-                async with asyncio.timeout(limits.idle_seconds):
+                async with asyncio.timeout_at(self._silent_since + limits.idle_seconds):
                     message = await self._socket.receive()
             except TimeoutError:
                 if self._observed < received:  # it waits for us
+                    self._silent_since = loop.time()
+                if loop.time() < self._silent_since + limits.idle_seconds:
                     continue
                 raise
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
-            received += 1
+            received, self._silent_since = received + 1, loop.time()
             content = message.get("bytes")
             if content is None:
                 raise Refusal(400, "frames are binary messages, received a text; see the service's documentation")
@@ -189,6 +192,7 @@ class _Session:
                 else:
                     live.counts["left_out"] += 1
             self._outgoing = HEADER.pack(self._observed, *prediction.shape) + prediction.tobytes()
+            self._silent_since = asyncio.get_running_loop().time()
             self._something.set()
 
     async def _observe(self, frame: np.ndarray) -> None:
