@@ -67,9 +67,9 @@ class Server:
     def raw(self, content: bytes, timeout: float = 30) -> bytes:
         """Whatever is answered to bytes, until the connection closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
-            received = b""
-            with contextlib.suppress(OSError):  # the service may answer and close before all of it is sent
+            with contextlib.suppress(ConnectionError):  # the service may answer and close before all of it is sent
                 connection.sendall(content)
+            received = b""
             with contextlib.suppress(ConnectionResetError):
                 while part := connection.recv(65536):
                     received += part

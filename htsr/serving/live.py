@@ -156,7 +156,7 @@ class _Session:
                 raise
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message["code"])
-            received, self._silent_since = received + 1, loop.time()
+            received += 1
             content = message.get("bytes")
             if content is None:
                 raise Refusal(400, "frames are binary messages, received a text; see the service's documentation")

@@ -62,7 +62,8 @@ class Workers:
         async with self._slots:
             worker = self._idle.pop() if self._idle else await asyncio.to_thread(_Worker)
             try:
-                await asyncio.to_thread(worker.wait_until_ready)
+                if not worker.is_ready:
+                    await asyncio.to_thread(worker.wait_until_ready)
                 async with asyncio.timeout(seconds):
                     job = {"do": do, "limits": self._limits, **job}
                     answer, content = await asyncio.to_thread(worker.call, job, content)
@@ -95,7 +96,7 @@ class _Worker:
 
     def __init__(self):
         spawn = multiprocessing.get_context("spawn")
-        self._is_ready = False
+        self.is_ready = False
         self._pipe, other = spawn.Pipe()
         self._process = spawn.Process(target=_work, args=(other,), daemon=True)
         self._process.start()
@@ -103,9 +104,8 @@ class _Worker:
 
     def wait_until_ready(self) -> None:
         """Wait for its imports, which may take longer than a job may: a first one makes a list of the fonts."""
-        if not self._is_ready:
-            self._pipe.recv_bytes()
-            self._is_ready = True
+        self._pipe.recv_bytes()
+        self.is_ready = True
 
     def call(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
         self._pipe.send_bytes(json.dumps(job).encode())
