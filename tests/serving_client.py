@@ -64,11 +64,14 @@ class Server:
         (line,) = (x for x in self.request("GET", "/metrics")[2].decode().splitlines() if x.startswith(f"{name} "))
         return float(line.split()[1])
 
-    def raw(self, content: bytes, timeout: float = 30) -> bytes:
-        """Whatever is answered to bytes, until the connection closes."""
+    def raw(self, content: bytes, timeout: float = 30, ends: bool = False) -> bytes:
+        """Whatever is answered to bytes, until the connection closes; ``ends`` says that no more of them will come."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             with contextlib.suppress(ConnectionError):  # the service may answer and close before all of it is sent
                 connection.sendall(content)
+            if ends:
+                with contextlib.suppress(OSError):  # the same: it is not connected any more
+                    connection.shutdown(socket.SHUT_WR)
             received = b""
             with contextlib.suppress(ConnectionResetError):
                 while part := connection.recv(65536):
