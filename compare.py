@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from htsr.checkpoints import find_run
 from htsr.config import read_config
 from htsr.errors import InputError, one_line_errors
+from htsr.runs.checkpoints import find_run
 
 
 def main() -> int:
@@ -47,12 +47,19 @@ def compare_runs(args: argparse.Namespace) -> None:
         )
     config = read_config(find_run(next(iter(runs.values()))) / "config.yml")
 
-    from htsr import environment
+    from htsr.runs import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.checkpoints import load_run
-    from htsr.comparison import compare
-    from htsr.protocol import evaluate_run, find_results, load_test_clips, make_protocol, read_protocol, save_protocol
+    from htsr.evaluation.compare import compare
+    from htsr.evaluation.protocol import (
+        evaluate_run,
+        find_results,
+        load_test_clips,
+        make_protocol,
+        read_protocol,
+        save_protocol,
+    )
+    from htsr.runs.checkpoints import load_run
 
     if args.protocol:
         protocol = read_protocol(args.protocol, data)

@@ -10,9 +10,9 @@ import argparse
 import sys
 from typing import Any
 
-from htsr.checkpoints import find_run
 from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
+from htsr.runs.checkpoints import find_run
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
 # A protocol does not fix these.
@@ -60,11 +60,11 @@ def run_evaluation(args: argparse.Namespace) -> None:
     for section, values in flags.items():
         config[section] |= values
 
-    from htsr import environment
+    from htsr.runs import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.evaluation import SET_BY_PROGRAM, evaluate
-    from htsr.protocol import evaluate_run, make_protocol, read_protocol
+    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.protocol import evaluate_run, make_protocol, read_protocol
 
     settings = check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
     if args.eval_seq_len is not None:

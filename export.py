@@ -10,8 +10,8 @@ exported/mmnist/1.
 import argparse
 import sys
 
-from htsr.checkpoints import find_run
 from htsr.errors import one_line_errors
+from htsr.runs.checkpoints import find_run
 
 
 def main() -> int:
@@ -28,10 +28,10 @@ def main() -> int:
     with one_line_errors():
         find_run(args.logdir)
 
-        from htsr import environment
+        from htsr.runs import environment
 
         environment.import_tensorflow_quietly()
-        from htsr.export import export_run
+        from htsr.export.savedmodel import export_run
 
         out = export_run(args.logdir, args.out, args.checkpoint, args.overwrite, args.tflite, args.onnx)
         print(f"exported to {out}")

@@ -26,10 +26,10 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
     args = parser.parse_args()
     with one_line_errors():
-        from htsr import environment
+        from htsr.runs import environment
 
         environment.import_tensorflow_quietly()
-        from htsr.published import import_weights
+        from htsr.published.import_weights import import_weights
 
         run = import_weights(args.source, args.file, args.out, args.config, args.set)
         print((run / "model.md").read_text(encoding="utf-8"))

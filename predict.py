@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from htsr.checkpoints import find_run, load_run
 from htsr.config import check_section, read_config
 from htsr.data.clips import Clips, require_int
-from htsr.data.video_files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
-from htsr.data.video_reader import VideoReader
+from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
+from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError, one_line_errors
+from htsr.runs.checkpoints import find_run, load_run
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
@@ -90,10 +90,10 @@ def predict(args: argparse.Namespace) -> None:
     video, out = None if args.demo else _input(Path(args.input)), Path(args.out or "demo")
     _check_out(out, video, args.overwrite)
 
-    from htsr import environment
+    from htsr.runs import environment
 
     environment.import_tensorflow_quietly()
-    from htsr.evaluation import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
 
     given = {name: getattr(args, name) for name in ("context", "horizon", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -139,7 +139,7 @@ def predict(args: argparse.Namespace) -> None:
 
 def demo_clip(data: dict, settings: dict) -> tuple[Context, np.ndarray, str]:
     """The first test clip of the data that a model was trained on: its context, the frames after it, what it is."""
-    from htsr.protocol import load_test_clips, make_protocol
+    from htsr.evaluation.protocol import load_test_clips, make_protocol
 
     clips = load_test_clips(make_protocol(data, settings))
     frames = np.rint(255 * next(clips.examples(1))[0]).astype(np.uint8)
@@ -210,7 +210,7 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
 
 def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndarray:
     """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
-    from htsr.pictures import CHUNK
+    from htsr.evaluation.pictures import CHUNK
 
     clip = next(Clips(_OneClip(context.frames), batch_size=1).examples())
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
@@ -229,8 +229,8 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
 def save(out: Path, context: Context, prediction: np.ndarray, report: dict, truth: np.ndarray | None = None) -> None:
     """Write ``FILES``, with the truth where it is known; those of an earlier prediction go first, so that never two are
     mixed."""
-    from htsr import plots
-    from htsr.pictures import GIF_FRAMES
+    from htsr.evaluation.pictures import GIF_FRAMES
+    from htsr.report import figures
 
     for name in FILES:
         (out / name).unlink(missing_ok=True)
@@ -243,11 +243,11 @@ def save(out: Path, context: Context, prediction: np.ndarray, report: dict, trut
         for number, sample in enumerate(prediction[:PICTURED], 1)
     }
     rows = {label: np.concatenate([context.frames, future]) for label, future in futures.items()}
-    plots.save_strip(out / "strip.png", rows, observed)
+    figures.save_strip(out / "strip.png", rows, observed)
     speed = min(max(fps, SLOWEST), FASTEST)
     beginning = {label: row[: observed + GIF_FRAMES] for label, row in rows.items()}
-    plots.save_gif(out / "prediction.gif", beginning, observed, speed)
-    plots.save_mp4(out / "prediction.mp4", rows, observed, speed)
+    figures.save_gif(out / "prediction.gif", beginning, observed, speed)
+    figures.save_mp4(out / "prediction.mp4", rows, observed, speed)
 
 
 class _OneClip:

@@ -36,10 +36,10 @@ def main() -> int:
 
 def prepare(args: argparse.Namespace) -> None:
     """Decode, divide, report."""
-    from htsr.data.cache import CachedVideos, Damaged, write_entry
     from htsr.data.clips import require_choice
-    from htsr.data.video_files import find_videos, frame_format
-    from htsr.data.video_windows import synthetic_note
+    from htsr.data.video.cache import CachedVideos, Damaged, write_entry
+    from htsr.data.video.files import find_videos, frame_format
+    from htsr.data.video.windows import synthetic_note
     from htsr.data.videos import listed_split, split_videos
 
     source, out = Path(args.videos), Path(args.out)
@@ -95,7 +95,7 @@ def _name(store, segment) -> str:
 
 def _save_sheet(store, path: Path) -> None:
     """Some pictures of each part of each split, at equal distances from first to last."""
-    from htsr import plots
+    from htsr.report import figures
 
     rows = {}
     for split, segments in store.manifest["splits"].items():
@@ -104,7 +104,7 @@ def _save_sheet(store, path: Path) -> None:
             chosen = np.unique(np.linspace(start, stop - 1, SHEET_PICTURES).round().astype(int))
             pictures = np.concatenate([store.read(number, index, index + 1) for index in chosen])
             rows[f"{split}: {_name(store, segment)}"] = pictures
-    plots.save_contact_sheet(path, dict(list(rows.items())[:SHEET_VIDEOS]))
+    figures.save_contact_sheet(path, dict(list(rows.items())[:SHEET_VIDEOS]))
     if len(rows) > SHEET_VIDEOS:
         print(f"the contact sheet shows the first {SHEET_VIDEOS} of {len(rows)}")
 

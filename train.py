@@ -36,17 +36,18 @@ def main() -> int:
 
 def train(config: dict, run) -> int:
     """Train as a config says, in a run folder: the exit status."""
-    from htsr import environment
+    from htsr.runs import environment
 
     environment.import_tensorflow_quietly()
     import keras
     import tensorflow as tf
 
-    from htsr import checkpoints, training
-    from htsr.cards import write_card
     from htsr.data import DATASETS, load_clips
-    from htsr.evaluation import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
     from htsr.models import MODELS, build_model
+    from htsr.runs import checkpoints
+    from htsr.runs.card import write_card
+    from htsr.training import fit as training
 
     config["train"] = check_section(
         "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from htsr import environment
 from htsr.config import read_config
+from htsr.runs import environment
 
 CONFIG = "configs/cms_lstm/mmnist_laptop.yml"
 VARIANTS = {"ConvLSTM": (0, []), "+CE": (5, []), "+SE": (0, [1, 2, 4]), "+CE +SE": (5, [1, 2, 4])}

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from htsr.evaluation import peak_memory_mib
+from htsr.evaluation.evaluate import peak_memory_mib
 from htsr.metrics import Curves
 
 METRICS = ("mse", "mae", "rmse", "mse_sum", "mae_sum", "psnr", "ssim", "lpips")

@@ -10,7 +10,7 @@ wall seconds it prints processor seconds, which other programs on the machine di
 import argparse
 import time
 
-from htsr import environment
+from htsr.runs import environment
 
 ORIGINAL = {"train step, 8 x 100 frames": (9.5, 12.1), "rollout, 8 x (36 -> 300)": (18.2, 20.5)}
 
@@ -35,7 +35,7 @@ def main() -> None:
     import tensorflow as tf
 
     from htsr import build_model
-    from htsr.evaluation import peak_memory_mib
+    from htsr.evaluation.evaluate import peak_memory_mib
 
     keras.utils.set_random_seed(0)
     model = build_model("htsr", dtype=args.dtype)

@@ -11,7 +11,7 @@ backwards, times layers and steps; they miss what the loop itself costs.
 import argparse
 
 from benchmarks.htsr_speed import timed
-from htsr import environment
+from htsr.runs import environment
 
 ORIGINAL = {"store": 8.85, "recall": 6.90}  # seconds; 7.1 GB in all
 BATCH, CONTEXT, HORIZON = 8, 10, 30
@@ -28,8 +28,8 @@ def main() -> None:
     import tensorflow as tf
 
     from htsr import build_model
-    from htsr.evaluation import peak_memory_mib
-    from htsr.optimizer import Adam
+    from htsr.evaluation.evaluate import peak_memory_mib
+    from htsr.training.adam import Adam
 
     keras.utils.set_random_seed(0)
     model = build_model("lmc_memory", dtype=args.dtype, warmup_steps=0)

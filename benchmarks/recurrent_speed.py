@@ -11,7 +11,7 @@ blocks of a single layer, forwards and backwards, times layers and steps; they m
 import argparse
 
 from benchmarks.htsr_speed import timed
-from htsr import environment
+from htsr.runs import environment
 
 OPENSTL = {"filters": [128] * 4, "kernel_size": 5, "layer_norm": False, "embed": False, "time_reversed": False}
 MODELS = {
@@ -43,7 +43,7 @@ def main() -> None:
     import tensorflow as tf
 
     from htsr import build_model
-    from htsr.evaluation import peak_memory_mib
+    from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.models.base import TrainingPass
 
     keras.utils.set_random_seed(0)

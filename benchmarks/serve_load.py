@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from htsr import environment
+from htsr.runs import environment
 
 ROOT = Path(__file__).parent.parent
 

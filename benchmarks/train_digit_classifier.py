@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from htsr import environment
+from htsr.runs import environment
 
 CANVASES = (48, 64, 80)  # pixels
 PEAK_STDDEV = 1.5  # pixels: how wide the detector marks a digit's centre

@@ -186,8 +186,8 @@ def pictures(height: int, width: int) -> Iterator[np.ndarray]:
 
 def compare(path: Path, what: str, written: int | None, folder: Path) -> Row:
     """Read a file with all decoders, whole and cut."""
-    from htsr.data.video_files import DamagedVideo, Video
-    from htsr.data.video_reader import VideoReader
+    from htsr.data.video.files import DamagedVideo, Video
+    from htsr.data.video.reader import VideoReader
 
     reader = VideoReader(Video(path.name, path), None)
     count = independent = 0
@@ -217,8 +217,8 @@ def compare(path: Path, what: str, written: int | None, folder: Path) -> Row:
 
 
 def cut_result(path: Path) -> str:
-    from htsr.data.video_files import DamagedVideo, Video
-    from htsr.data.video_reader import VideoReader
+    from htsr.data.video.files import DamagedVideo, Video
+    from htsr.data.video.reader import VideoReader
 
     reader = VideoReader(Video(path.name, path), None)
     try:

@@ -15,8 +15,8 @@ import statistics
 import tempfile
 import time
 
-from htsr import environment
 from htsr.config import read_config
+from htsr.runs import environment
 
 FLY_BATCHES, WARM_BATCHES, ROUNDS = 3, 30, 3
 
@@ -86,7 +86,7 @@ def training_step(model, config, clips):
 @contextlib.contextmanager
 def own_cache():
     """An empty cache, but for the stand-ins that are there already."""
-    from htsr.data.cache import cache_folder
+    from htsr.data.video.cache import cache_folder
 
     shared, before = cache_folder(), os.environ.get("HTSR_CACHE")
     with tempfile.TemporaryDirectory(prefix="htsr-") as folder:

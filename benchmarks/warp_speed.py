@@ -3,16 +3,16 @@
     python -m benchmarks.warp_speed [--batch 16] [--repeats 20] [--xla]
     python -m benchmarks.warp_speed --memory ours
 
-``htsr.layers.warp.sample``, forwards and with gradients of maps and coordinates, against the formulation of the same
-function that the published models have: pad, round down, gather four times, weigh. The two alternate; their results are
-compared first. ``--xla`` compiles both. ``--memory ours`` or ``--memory naive`` prints what a training step of the
-published Moving MNIST setting keeps of its 57 samplings: one a process.
+``sample`` of ``htsr.models.recurrent.blocks.warp``, forwards and with gradients of maps and coordinates, against the
+formulation of the same function that the published models have: pad, round down, gather four times, weigh. The two
+alternate; their results are compared first. ``--xla`` compiles both. ``--memory ours`` or ``--memory naive`` prints
+what a training step of the published Moving MNIST setting keeps of its 57 samplings: one a process.
 """
 
 import argparse
 
 from benchmarks.htsr_speed import timed
-from htsr import environment
+from htsr.runs import environment
 
 SIZES = {  # rows, columns, channels of the map that moves
     "Moving MNIST, TaxiBJ": (8, 8, 32),
@@ -22,7 +22,7 @@ SIZES = {  # rows, columns, channels of the map that moves
 
 
 def gathered(x, rows, columns):
-    """``htsr.layers.warp.sample`` by gathering."""
+    """``htsr.models.recurrent.blocks.warp.sample`` by gathering."""
     import tensorflow as tf
 
     _, height, width, channels = x.shape
@@ -59,7 +59,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from htsr.layers.warp import sample, tap_coordinates
+    from htsr.models.recurrent.blocks.warp import sample, tap_coordinates
 
     rng = np.random.default_rng(0)
     if args.memory:
@@ -101,9 +101,9 @@ def _kept_mib(function, batch: int) -> int:
     """What the peak memory of this process grows by in a loop of 57 samplings, one of the other's result, and back."""
     import tensorflow as tf
 
-    from htsr.evaluation import peak_memory_mib
-    from htsr.layers.warp import tap_coordinates
-    from htsr.unroll import scan
+    from htsr.evaluation.evaluate import peak_memory_mib
+    from htsr.models.recurrent.blocks.warp import tap_coordinates
+    from htsr.ops.scan import scan
 
     height, width, channels = SIZES["Moving MNIST, TaxiBJ"]
     x, offset = tf.random.normal([batch, height, width, channels]), tf.random.normal([batch, height, width, 18])

@@ -10,15 +10,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "InputError": "htsr.errors",
-    "Stream": "htsr.streaming",
+    "Stream": "htsr.export.stream",
     "VideoModel": "htsr.models.base",
     "build_model": "htsr.models",
-    "evaluate": "htsr.evaluation",
-    "export_model": "htsr.export",
-    "fit": "htsr.training",
-    "import_weights": "htsr.published",
+    "evaluate": "htsr.evaluation.evaluate",
+    "export_model": "htsr.export.savedmodel",
+    "fit": "htsr.training.fit",
+    "import_weights": "htsr.published.import_weights",
     "load_clips": "htsr.data",
-    "load_model": "htsr.checkpoints",
+    "load_model": "htsr.runs.checkpoints",
 }
 
 __all__ = [

@@ -39,13 +39,14 @@ def free_memory():
 @pytest.fixture
 def tiny_stand_ins(monkeypatch, tmp_path):
     """Stand-ins for KTH and GQN-Mazes of a few videos, in a cache of their own: its folder."""
-    from htsr.data import stand_ins, synthetic_actions
+    from htsr.data import stand_ins
+    from htsr.data.synthetic import actions
 
     monkeypatch.setenv("HTSR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(stand_ins, "MAZES", {"train": 2, "test": 1})
     monkeypatch.setattr(stand_ins, "PERSONS", (1, 20, 21))
     monkeypatch.setattr(stand_ins, "SCENARIOS", (1,))
-    monkeypatch.setattr(synthetic_actions, "ACTIONS", ("boxing", "walking"))
+    monkeypatch.setattr(actions, "ACTIONS", ("boxing", "walking"))
     stand_ins.stand_in.cache_clear()
     yield tmp_path / "cache"
     stand_ins.stand_in.cache_clear()

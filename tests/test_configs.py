@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 
 import train
-from htsr import checkpoints
-from htsr.checkpoints import load_model
 from htsr.config import read_config, save_config
 from htsr.data import load_clips
-from htsr.data.video_files import write_video
+from htsr.data.video.files import write_video
 from htsr.models import build_model
+from htsr.runs import checkpoints
+from htsr.runs.checkpoints import load_model
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yml"))

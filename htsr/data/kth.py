@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from htsr.data.cache import Damaged, VideoStore, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
 from htsr.data.stand_ins import stand_in
-from htsr.data.synthetic_actions import ACTIONS
-from htsr.data.video_files import Fit, Video, find_videos, frame_format
-from htsr.data.video_windows import Segment, by_folder, described, video_clips, whole
+from htsr.data.synthetic.actions import ACTIONS
+from htsr.data.video.cache import Damaged, VideoStore, open_videos
+from htsr.data.video.files import Fit, Video, find_videos, frame_format
+from htsr.data.video.windows import Segment, by_folder, described, video_clips, whole
 from htsr.errors import InputError
 
 PersonSplit = Literal["htsr", "standard"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from htsr.data import stand_ins
-from htsr.data.cache import Damaged, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
-from htsr.data.video_files import find_videos, frame_format
-from htsr.data.video_windows import by_folder, described, video_clips, whole
+from htsr.data.video.cache import Damaged, open_videos
+from htsr.data.video.files import find_videos, frame_format
+from htsr.data.video.windows import by_folder, described, video_clips, whole
 from htsr.errors import InputError
 
 StandIn = Literal["builtin", "labmaze"]

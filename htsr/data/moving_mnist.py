@@ -14,11 +14,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from htsr.data.cache import open_videos
 from htsr.data.clips import SPLITS, Clips, WindowSource, require_choice, require_int
 from htsr.data.mnist_digits import Digits, load_digits
-from htsr.data.video_files import FrameFormat, find_videos
-from htsr.data.video_windows import VideoWindows, hold_out, whole
+from htsr.data.video.cache import open_videos
+from htsr.data.video.files import FrameFormat, find_videos
+from htsr.data.video.windows import VideoWindows, hold_out, whole
 from htsr.errors import InputError
 
 Source = Literal["generated", "archive", "toronto"]

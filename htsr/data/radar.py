@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from htsr.data.clips import SPLITS, Clips, require_choice
 from htsr.data.radar_files import RadarFiles, RadarSequence, array_sequence, picture_sequence
-from htsr.data.video_windows import described, hold_out, video_clips, whole
+from htsr.data.video.windows import described, hold_out, video_clips, whole
 from htsr.errors import InputError
 
 Layout = Literal["cikm2017", "shanghai2020", "folders"]

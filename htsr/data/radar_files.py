@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from htsr.data.cache import StoredVideo
-from htsr.data.video_files import MAX_SIDE, READ_ERRORS, convert, frame_format
+from htsr.data.video.cache import StoredVideo
+from htsr.data.video.files import MAX_SIDE, READ_ERRORS, convert, frame_format
 from htsr.errors import InputError
 
 _MAX_ARRAY_BYTES = 1 << 31  # of a .npz file, which is unpacked whole
@@ -70,8 +70,8 @@ def array_sequence(path: Path, folder: Path) -> RadarSequence:
 
 
 class RadarFiles:
-    """Sequences as a `htsr.data.cache.VideoStore`: frames of one size and type, grey levels (uint8) or, made from dBZ,
-    float32 in [0, 1].
+    """Sequences as a `VideoStore`: frames of one size and type, grey levels (uint8) or, made from dBZ, float32 in
+    [0, 1].
 
     Args:
         sequences: which ones.

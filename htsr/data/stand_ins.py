@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data import synthetic_actions, synthetic_mazes
-from htsr.data.cache import appearing, cache_folder
-from htsr.data.video_files import write_video
-from htsr.data.video_windows import SYNTHETIC
+from htsr.data.synthetic import actions, mazes
+from htsr.data.video.cache import appearing, cache_folder
+from htsr.data.video.files import write_video
+from htsr.data.video.windows import SYNTHETIC
 
 VERSION = 1  # of the generators: a change of the pictures makes a new folder
 MAZES = {"train": 300, "test": 60}
@@ -45,13 +45,13 @@ def stand_in(name: str) -> Path:
 
 def _write_kth(folder: Path) -> None:
     lines = []
-    kinds = list(itertools.product(PERSONS, synthetic_actions.ACTIONS, SCENARIOS))
+    kinds = list(itertools.product(PERSONS, actions.ACTIONS, SCENARIOS))
     for person, action, scenario in tqdm(kinds, desc="drawing people", unit="video", disable=None):
-        frames, ranges = synthetic_actions.action_video(person, action, scenario)
+        frames, ranges = actions.action_video(person, action, scenario)
         name = f"person{person:02}_{action}_d{scenario}"
         (folder / action).mkdir(exist_ok=True)
         path = folder / action / f"{name}_uncomp.avi"
-        write_video(path, frames[..., np.newaxis], synthetic_actions.FPS, "XVID")
+        write_video(path, frames[..., np.newaxis], actions.FPS, "XVID")
         lines.append(f"{name}\t\tframes\t{', '.join(f'{first}-{last}' for first, last in ranges)}\n")
     (folder / "00sequences.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -60,8 +60,8 @@ def _write_mazes(folder: Path, source: str) -> None:
     numbers = [(split, index) for split, count in MAZES.items() for index in range(count)]
     for split, index in tqdm(numbers, desc="walking through mazes", unit="video", disable=None):
         (folder / split).mkdir(exist_ok=True)
-        frames = synthetic_mazes.maze_video(split, index, source=source)
-        write_video(folder / split / f"{index:04}.mp4", frames, synthetic_mazes.FPS, "mp4v")
+        frames = mazes.maze_video(split, index, source=source)
+        write_video(folder / split / f"{index:04}.mp4", frames, mazes.FPS, "mp4v")
 
 
 class _Kind(NamedTuple):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htsr.data.cache import CachedVideos, Damaged, StoredVideo, open_videos
 from htsr.data.clips import SPLITS, Clips, require_choice
-from htsr.data.video_files import Fit, FrameFormat, find_videos, frame_format, is_prepared
-from htsr.data.video_windows import Segment, hold_out, synthetic_note, video_clips
+from htsr.data.video.cache import CachedVideos, Damaged, StoredVideo, open_videos
+from htsr.data.video.files import Fit, FrameFormat, find_videos, frame_format, is_prepared
+from htsr.data.video.windows import Segment, hold_out, synthetic_note, video_clips
 from htsr.errors import InputError
 
 DEFAULTS = {"image_size": 64, "channels": 3, "fit": "stretch"}  # of folders that have not been prepared

@@ -1,1 +1,1 @@
-"""Blocks without time: each works on single frames or single vectors."""
+"""Layers that several models share."""

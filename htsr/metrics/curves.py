@@ -24,7 +24,7 @@ import numpy as np
 
 from htsr.errors import InputError
 from htsr.files import new_file
-from htsr.metrics.catalogue import Column, columns
+from htsr.metrics.metric import Column, columns
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000

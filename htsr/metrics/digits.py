@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.metrics.bundled import read_weights
+from htsr.metrics.weights import read_weights
 
 SIZE = 28
 CENTRE = SIZE // 2  # the centre of mass of an MNIST digit is at (14, 14), give or take a pixel

@@ -4,9 +4,9 @@ import difflib
 
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
-from htsr.models.htsr import HTSR
-from htsr.models.lmc_memory import LMCMemory
-from htsr.models.recurrent import RecurrentPredictor
+from htsr.models.htsr.model import HTSR
+from htsr.models.lmc_memory.model import LMCMemory
+from htsr.models.recurrent.model import RecurrentPredictor
 
 MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor, "lmc_memory": LMCMemory}
 

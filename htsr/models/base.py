@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from htsr import noise as noise_lib
 from htsr.errors import InputError
+from htsr.ops import noise as noise_lib
 
 _CHUNK = 50  # frames predicted at once: no horizon is then too long for memory
 
@@ -266,7 +266,7 @@ class VideoModel(keras.Model):
         """
         return np.concatenate(list(self.rollout_chunks(context, horizon, num_samples, seed, noise, batched)), axis=2)
 
-    # ---- frame by frame, for htsr.streaming
+    # ---- frame by frame, for htsr.export.stream
 
     def start_stream(self, context: tf.Tensor, seeds: tf.Tensor) -> Any:
         """Read the context: the state for ``step_stream`` and ``observe_stream``.

@@ -11,7 +11,7 @@ from typing import Any
 
 from htsr.errors import InputError
 from htsr.published.layouts import Pairs, same
-from htsr.published.tensors import Contents, Tensor, axis
+from htsr.published.readers.tensors import Contents, Tensor, axis
 
 SIGNATURE = ("encoder_convdense/conv2d/kernel", "decoder_conv/conv2d_transpose/kernel")
 UNREAD = r"step|optimizer/.*"

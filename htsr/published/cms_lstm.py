@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from htsr.published.layouts import Pairs, bias, kernel, layer_pairs, norm_pairs, normalised_pairs
-from htsr.published.patching import patching
-from htsr.published.tensors import Contents, axis, count_layers
+from htsr.published.patches import patching
+from htsr.published.readers.tensors import Contents, axis, count_layers
 
 SIGNATURE = ("lstm.0.SEBlock.conv_bn.0.weight", "output.weight")
 UNREAD = r"lstm\.\d+\.SEBlock\.stages\.\d+\.gamma"

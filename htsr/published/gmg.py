@@ -8,7 +8,7 @@ import numpy as np
 from htsr.published import openstl
 from htsr.published.layouts import Pairs, Recipe, bias, kernel, layer_pairs, norm_pairs, scalars, transposed_as_plain
 from htsr.published.openstl import st_lstm_pairs
-from htsr.published.tensors import Contents, axis
+from htsr.published.readers.tensors import Contents, axis
 
 SIGNATURE = ("conv_first_v.weight", "conv_last.weight", "cell_list.0.conv_x.0.weight", "motion_list.0.update.weight")
 GMG_SIGNATURE = (*SIGNATURE, "cell_list.0.attention_layer.layer_q.weight")

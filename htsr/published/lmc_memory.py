@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from htsr.published.layouts import Pairs, Recipe, bias, kernel, layer_pairs, same
-from htsr.published.tensors import Contents, axis, count_layers
+from htsr.published.readers.tensors import Contents, axis, count_layers
 
 SIGNATURE = ("memory.memory_w", "convlstm_list.0.conv2d_x.weight")
 PUBLISHED = {"context": 10, "long_frames": 30, "warmup_steps": 5000, "warmup_horizon": 10, "output": "linear"}

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from htsr.published.layouts import Pairs, layer_pairs, normalised_pairs
-from htsr.published.patching import patching, published_frames
-from htsr.published.tensors import Contents, axis, count_layers
+from htsr.published.patches import patching, published_frames
+from htsr.published.readers.tensors import Contents, axis, count_layers
 
 SIGNATURE = ("conv_last.weight", "cell_list.0.conv_x.0.weight", "cell_list.0.conv_h.0.weight")
 PREDRNN_SIGNATURE = (*SIGNATURE, "cell_list.0.conv_m.0.weight")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl
 from htsr.published.layouts import Pairs
-from htsr.published.state_dict import read_state_dict
-from htsr.published.tensors import Contents
-from htsr.published.tf1 import read_checkpoint
+from htsr.published.readers.state_dict import read_state_dict
+from htsr.published.readers.tensors import Contents
+from htsr.published.readers.tf1 import read_checkpoint
 
 Settings = Mapping[str, Any]
 

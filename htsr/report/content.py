@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from htsr.errors import InputError
-from htsr.tables import ENDS
+from htsr.report.tables import ENDS
 
 HEADLINES = ("psnr", "ssim", "lpips", "mse")  # metrics with a card; they come first
 STYLES = 16  # pairs of colour and dash pattern in report.css

@@ -8,7 +8,7 @@ from typing import Any
 
 from htsr.errors import InputError
 from htsr.report.content import HEADLINES, STYLES, Content, Metric, Picture, Value, bare_name, finite
-from htsr.tables import leads
+from htsr.report.tables import leads
 
 MIME = {".gif": "image/gif", ".png": "image/png"}
 

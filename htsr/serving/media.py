@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from htsr import plots
-from htsr.data.video_files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
-from htsr.data.video_reader import VideoReader
+from htsr.data.video.files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
+from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
+from htsr.report import figures
 from htsr.serving.limits import KINDS, Limits, Refusal
 
 # isort: split
@@ -126,7 +126,7 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         for number, sample in enumerate(prediction, 1)
     }
     path = folder / f"prediction.{kind}"
-    save = {"mp4": plots.save_mp4, "gif": plots.save_gif}[kind]
+    save = {"mp4": figures.save_mp4, "gif": figures.save_gif}[kind]
     try:
         save(path, rows, len(context), min(max(fps, 1), 50))
     except InputError:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from htsr import environment
-from htsr.data.video_files import FrameFormat, frame_format
+from htsr.data.video.files import FrameFormat, frame_format
 from htsr.errors import InputError
+from htsr.runs import environment
 
 SIGNATURES = ("predict", "predict_uint8", "init_uint8", "step_uint8", "observe_uint8")
 DEFAULT_CONTEXT, DEFAULT_HORIZON = 10, 30

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from htsr.data.video_files import FrameFormat
+from htsr.data.video.files import FrameFormat
 from htsr.serving.limits import Limits, Refusal
 
 MEMORY = 3 * 2**30  # bytes of address space of a process

@@ -1,0 +1,1 @@
+"""Generated videos: people in action and walks through mazes."""

@@ -1,0 +1,1 @@
+"""Video files: finding, decoding, converting, caching and cutting into windows."""

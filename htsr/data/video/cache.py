@@ -1,0 +1,327 @@
+"""Videos as arrays: decoded once into a file that all runs share, or decoded again whenever a window is asked for.
+
+The cache is ``$HTSR_CACHE``, by default ``~/.cache/htsr``, and may be deleted at any time. An entry is a folder that
+appears whole or not at all: ``frames.npy``, uint8 (frame, height, width, channel), all videos one after the other,
+memory-mapped when read, and ``manifest.json``, which says where each video begins and what decoded it. Its name is a
+hash of the videos' contents and the frame format: a source that has changed has another entry.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from htsr.data.video import containers
+from htsr.data.video.files import DamagedVideo, FrameFormat, Video, images_in
+from htsr.data.video.reader import VideoReader
+from htsr.errors import InputError
+from htsr.files import new_file
+
+SCHEMA = 1
+Damaged = Literal["refuse", "skip"]
+
+
+class StoredVideo(NamedTuple):
+    """What is known of a video that has been decoded; ``first`` is its first frame's index in ``frames.npy``."""
+
+    name: str
+    first: int
+    frames: int
+    decoder: str
+    fps: float | None
+    note: str | None
+
+
+class VideoStore(Protocol):
+    """Videos whose frames can be had: ``videos``, in order; ``refused``, name → why; ``shape`` of a frame."""
+
+    videos: list[StoredVideo]
+    refused: dict[str, str]
+    shape: tuple[int, int, int]
+
+    def read(self, video: int, start: int, stop: int, stride: int) -> np.ndarray:
+        """Every ``stride``-th of the frames start … stop - 1 of a video, uint8 (time, height, width, channel)."""
+        ...
+
+
+def cache_folder() -> Path:
+    """Where entries lie: ``$HTSR_CACHE``, or ``~/.cache/htsr``."""
+    return Path(os.environ.get("HTSR_CACHE") or Path.home() / ".cache" / "htsr")
+
+
+def open_videos(
+    videos: Sequence[Video], form: FrameFormat, *, what: str, cache: bool = True, damaged: Damaged = "refuse"
+) -> VideoStore:
+    """The frames of videos, from the cache (and into it, with a progress bar, where they are not there yet).
+
+    Args:
+        videos: which ones, in the order in which they will be numbered.
+        form: what frames become.
+        what: the videos in words, for messages ("KTH, train").
+        cache: False decodes once to count and check, and then again whenever a window is read.
+        damaged: ``refuse`` raises for the first damaged video; ``skip`` leaves it out and says so.
+
+    Raises:
+        DamagedVideo: a video is damaged, or all of them are.
+    """
+    if not cache:
+        store = StreamedVideos(videos, form, what, damaged)
+    else:
+        entry = cache_folder() / _key(videos, form, damaged)
+        if not entry.exists():
+            print(f"{what}: decoding {len(videos)} videos once, into {entry}", file=sys.stderr)
+            write_entry(entry, videos, form, what=what, damaged=damaged)
+        store = CachedVideos(entry)
+    for why in store.refused.values():
+        print(f"{what}: left out: {why}", file=sys.stderr)
+    for video in store.videos:
+        if video.note:
+            print(f"{what}: {video.name} {video.note}", file=sys.stderr)
+    return store
+
+
+class CachedVideos:
+    """An entry of the cache, or a folder of the same form.
+
+    Args:
+        folder: holds ``frames.npy`` and ``manifest.json``.
+
+    Raises:
+        InputError: the folder is not of that form.
+    """
+
+    def __init__(self, folder: Path):
+        try:
+            self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            self.videos = [StoredVideo(**video) for video in self.manifest["videos"]]
+            self.refused = dict(self.manifest["refused"])
+            self._frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r")
+            total = sum(video.frames for video in self.videos)
+            if self.manifest["schema"] != SCHEMA or self._frames.dtype != np.uint8 or len(self._frames) != total:
+                raise ValueError(f"frames.npy and manifest.json do not belong together, or not to schema {SCHEMA}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder} is damaged ({error}); delete it, and decode the videos again") from None
+        self.shape = self._frames.shape[1:]
+
+    def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
+        first = self.videos[video].first
+        return np.array(self._frames[first + start : first + stop : stride])
+
+
+class StreamedVideos:
+    """Videos that are decoded again for every window.
+
+    Opening decodes each once and keeps a checksum of every frame. A window is read by seeking; where its frames are not
+    those with the checksums, because the container cannot be sought exactly, it is decoded from the beginning.
+    """
+
+    def __init__(self, videos: Sequence[Video], form: FrameFormat, what: str, damaged: Damaged):
+        self.shape = (form.height, form.width, form.channels)
+        self._form, self._sources, self._checks = form, [], []
+        self.videos, self.refused = _decode_all(videos, form, f"checking {what}", damaged, self)
+
+    def begin(self, video: Video) -> None:
+        self._sources.append(video)
+        self._checks.append([])
+
+    def keep(self, frame: np.ndarray) -> None:
+        self._checks[-1].append(zlib.crc32(frame))
+
+    def drop(self) -> None:
+        self._sources.pop()
+        self._checks.pop()
+
+    def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
+        wanted, expected = range(start, stop, stride), self._checks[video][start:stop:stride]
+        for begin in dict.fromkeys((start, 0)):
+            frames = np.zeros((len(wanted), *self.shape), np.uint8)
+            with contextlib.suppress(DamagedVideo):  # one that was whole cannot be sought there, or has changed
+                for number, frame in enumerate(VideoReader(self._sources[video], self._form, begin), begin):
+                    if number in wanted:
+                        frames[wanted.index(number)] = frame
+                    if number >= wanted[-1]:
+                        break
+            if [zlib.crc32(frame) for frame in frames] == expected:
+                return frames
+        raise DamagedVideo(f"video {self.videos[video].name} has changed since it was checked; start again")
+
+
+def write_entry(
+    folder: Path,
+    videos: Sequence[Video],
+    form: FrameFormat,
+    *,
+    what: str,
+    damaged: Damaged,
+    extra: Callable[[list[StoredVideo]], dict[str, Any]] = lambda stored: {},
+) -> None:
+    """Decode videos into ``folder``, which appears when it is complete.
+
+    Args:
+        folder: must not exist yet.
+        videos, form, what, damaged: as in `open_videos`.
+        extra: from the videos decoded, what else the manifest shall hold.
+    """
+    with appearing(folder) as temporary:
+        with open(temporary / "frames.npy", "wb") as file:
+            frames = _FrameFile(file, form)
+            stored, refused = _decode_all(videos, form, f"decoding {what}", damaged, frames)
+            frames.close(sum(video.frames for video in stored))
+        manifest = {"schema": SCHEMA, "format": form._asdict(), "refused": refused, **extra(stored)}
+        manifest["videos"] = [video._asdict() for video in stored]
+        with open(temporary / "manifest.json", "w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes ``folder`` at the end, or nothing where an error ends it.
+
+    Where another process was faster, its ``folder`` stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _FrameFile:
+    """``frames.npy`` while its length is not known yet: NumPy's header leaves room for it to grow in place."""
+
+    def __init__(self, file, form: FrameFormat):
+        self._file, self._shape, self._starts = file, (form.height, form.width, form.channels), []
+        self._header(0)
+
+    def begin(self, video: Video) -> None:
+        self._starts.append(self._file.tell())
+
+    def keep(self, frame: np.ndarray) -> None:
+        self._file.write(frame)
+
+    def drop(self) -> None:
+        self._file.truncate(self._file.seek(self._starts.pop()))
+
+    def close(self, frames: int) -> None:
+        self._file.seek(0)
+        self._header(frames)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _header(self, frames: int) -> None:
+        description = {"descr": "|u1", "fortran_order": False, "shape": (frames, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._file, description)
+
+
+def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
+    """Decode videos one after the other: ``sink.begin(video)``, ``sink.keep(frame)`` …, ``sink.drop()`` if damaged.
+
+    Returns:
+        the videos that could be used, and name → why of those that could not.
+    """
+    stored: list[StoredVideo] = []
+    refused: dict[str, str] = {}
+    first = 0
+    with tqdm(videos, desc=title, unit="video", disable=None) as progress:
+        for video in progress:
+            reader = VideoReader(video, form)
+            sink.begin(video)
+            try:
+                for frame in reader:
+                    sink.keep(frame)
+                    if reader.decoded % 1000 == 0:
+                        progress.set_postfix(frames=first + reader.decoded)
+            except DamagedVideo as error:
+                if damaged == "refuse":
+                    raise DamagedVideo(f"{error}, or leave damaged videos out with damaged: skip") from None
+                sink.drop()
+                refused[video.name] = str(error)
+                continue
+            stored.append(StoredVideo(video.name, first, reader.decoded, reader.decoder, reader.fps, reader.note))
+            first += reader.decoded
+    if not stored:
+        raise DamagedVideo(f"none of the {len(videos)} videos can be used; the first: {next(iter(refused.values()))}")
+    return stored, refused
+
+
+def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
+    """The name of the entry: a hash of the format and of the videos' names and contents."""
+    hashes = _Hashes()
+    with_pyav = damaged == "skip" and containers.pyav() is not None  # it may decode what was left out
+    parts = [SCHEMA, *form, damaged, with_pyav, *([video.name, video.member, hashes(video.path)] for video in videos)]
+    hashes.save()
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+class _Hashes:
+    """SHA-256 of files (and of folders of images), remembered with size and time of change: each is read once."""
+
+    def __init__(self):
+        self._path = cache_folder() / "hashes.json"
+        try:
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+        self._new: dict[str, list] = {}
+
+    def __call__(self, path: Path) -> str:
+        try:
+            return self._hash(path)
+        except OSError as error:  # the reader says what is wrong with it
+            return str(error)
+
+    def _hash(self, path: Path) -> str:
+        name, state = str(path.resolve()), _state(path)
+        known = self._new.get(name) or self._known.get(name)
+        if not known or known[0] != state:
+            digest = hashlib.sha256()
+            for file in _files(path):
+                digest.update(os.fsencode(file.name))
+                with open(file, "rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            known = self._new[name] = [state, digest.hexdigest()]
+        return known[1]
+
+    def save(self) -> None:
+        if self._new:
+            with new_file(self._path) as file:
+                file.write(json.dumps({**self._known, **self._new}))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(images_in(path))
+
+
+def _state(path: Path) -> list:
+    states = [(file.name, file.stat()) for file in _files(path)]
+    return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for name, state in states]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed while making this folder left behind more than a day ago."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-{'[0-9a-f]' * 16}"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)

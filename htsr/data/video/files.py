@@ -1,0 +1,270 @@
+"""Which videos there are, and what their frames become; `htsr.data.video.reader` reads them.
+
+A video is a container file, an animation, an array, or such a file in a zip archive; or a folder of images.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from htsr.data.clips import require_choice, require_int
+from htsr.errors import InputError
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+import cv2
+
+CONTAINERS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
+IMAGES = (".png", ".jpg", ".jpeg")
+ARRAYS = (".npy", ".npz")
+SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
+MAX_SIDE = 8192  # pixels
+MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
+PREPARED = {"manifest.json", "frames.npy"}  # in a folder that prepare.py or the cache wrote
+READ_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)  # of damaged files
+
+Fit = Literal["stretch", "crop", "letterbox"]
+
+
+class DamagedVideo(InputError):
+    """A video that cannot be decoded, or not all of it; the message names it."""
+
+
+class Video(NamedTuple):
+    """A video that was found: its name below the folder of the data, the file (or folder of images), and the name
+    inside it where the file is a zip archive."""
+
+    name: str
+    path: Path
+    member: str | None = None
+
+
+class FrameFormat(NamedTuple):
+    """What frames become: pixels, 1 (grey) or 3 (RGB) channels, and what happens to another aspect ratio.
+
+    ``fit`` is ``stretch``, ``crop`` (the middle) or ``letterbox`` (black bars).
+    """
+
+    height: int
+    width: int
+    channels: int
+    fit: Fit = "stretch"
+
+
+def frame_format(image_size: int | tuple[int, int], channels: int, fit: str) -> FrameFormat:
+    """The format that dataset arguments ask for; ``image_size`` is the side of a square, or (height, width)."""
+    sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2:
+        raise InputError(f"image_size must be the side of a square, or (height, width), received {image_size}")
+    for side in sides:
+        require_int("image_size", side, least=1)
+        if side > MAX_SIDE:
+            raise InputError(f"image_size must be at most {MAX_SIDE} a side, received {side}")
+    require_choice("fit", fit, get_args(Fit))
+    if channels not in (1, 3):
+        raise InputError(f"channels must be 1 (grey) or 3 (RGB), received {channels}")
+    return FrameFormat(*sides, channels, fit)
+
+
+def find_videos(folder: Path) -> list[Video]:
+    """All videos of a folder and of the folders in it, by name: files, folders that hold images, members of archives.
+
+    Links are followed; a folder that can be reached in several ways is taken once. Folders of `PREPARED` files are
+    left out, archives without a video too, which stderr says. Images in ``folder`` itself are a video where there is no
+    other.
+
+    Args:
+        folder: a folder, or one video file or zip archive.
+
+    Raises:
+        InputError: there is no such folder, it holds no video, a folder in it cannot be read, an archive is damaged.
+    """
+    if folder.is_file():
+        packed = folder.suffix.lower() == ".zip"
+        found = _packed(folder, folder.name) if packed else [Video(folder.name, folder)]
+        if not found:
+            raise InputError(f"{folder} has no videos; expected {', '.join(SUFFIXES)} in it; unpack folders of images")
+    elif not folder.is_dir():
+        raise InputError(f"folder {folder} does not exist; expected one with videos")
+    elif is_prepared(folder):
+        raise InputError(f"folder {folder} holds what prepare.py made of videos; name the folder of the videos")
+    else:
+        found = _in_folder(folder) or [Video(folder.resolve().name, folder)] * bool(images_in(folder))
+        if not found:
+            raise InputError(
+                f"folder {folder} has no videos; expected {', '.join(SUFFIXES)} files, folders of {', '.join(IMAGES)},"
+                " or zip archives with videos"
+            )
+    return sorted(found, key=lambda video: video.name)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether ``prepare.py`` or the cache wrote this folder."""
+    return all((folder / name).is_file() for name in PREPARED)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, in no order; hidden files (``._frame_1.png`` of a Mac) are none."""
+    return [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+
+
+def in_order(folder: Path) -> tuple[list[Path], str | None]:
+    """The images of a folder, ``frame_10`` after ``frame_9``; and a remark where numbers are missing."""
+    files = sorted(images_in(folder), key=natural)
+    parts = [re.split(r"(\d+)(?=\D*$)", file.stem) for file in files]  # before the last number, the number, after it
+    if len(files) < 3 or {len(part) for part in parts} != {3} or len({(part[0], part[2]) for part in parts}) > 1:
+        return files, None
+    steps = np.diff([int(part[1]) for part in parts])
+    usual, times = Counter(steps.tolist()).most_common(1)[0]
+    jumps = np.flatnonzero(steps > usual)
+    if times <= len(steps) // 2 or not jumps.size:
+        return files, None
+    more = f", and {jumps.size - 1} times more" if jumps.size > 1 else ""
+    return files, f"jumps from {files[jumps[0]].name} to {files[jumps[0] + 1].name}{more}"
+
+
+@contextlib.contextmanager
+def on_disk(video: Video) -> Iterator[Path]:
+    """The video as a file: itself, or for the moment unpacked from its zip archive."""
+    if video.member is None:
+        yield video.path
+        return
+    with tempfile.TemporaryDirectory(prefix="htsr-") as folder:
+        path = Path(folder) / f"video{Path(video.member).suffix}"
+        try:
+            with zipfile.ZipFile(video.path) as archive, archive.open(video.member) as packed, open(path, "wb") as file:
+                size = archive.getinfo(video.member).file_size
+                if size > MAX_MEMBER_BYTES:
+                    raise ValueError(f"{size} bytes, at most {MAX_MEMBER_BYTES} are unpacked")
+                while part := packed.read(min(2**20, size + 1 - file.tell())):
+                    file.write(part)
+                    if file.tell() > size:
+                        raise ValueError("larger than the archive states")
+        except (*READ_ERRORS, NotImplementedError, RuntimeError) as error:
+            raise DamagedVideo(f"cannot unpack {video.name} ({error}); fetch the zip archive again") from None
+        yield path
+
+
+def convert(image: np.ndarray, form: FrameFormat) -> np.ndarray:
+    """An image in a format: pixels are averaged where it becomes smaller, interpolated where it becomes larger.
+
+    Args:
+        image: uint8 (height, width, 1 or 3).
+        form: what it becomes.
+
+    Returns:
+        uint8 (form.height, form.width, form.channels), contiguous.
+    """
+    height, width = image.shape[:2]
+    if form.fit == "stretch":
+        inner = (form.height, form.width)
+    else:
+        scales = (form.height / height, form.width / width)
+        scale = max(scales) if form.fit == "crop" else min(scales)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if (height, width) != inner:
+        smaller = inner[0] * inner[1] < height * width
+        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        image = cv2.resize(np.ascontiguousarray(image), inner[::-1], interpolation=method).reshape(*inner, -1)
+    if inner != (form.height, form.width):
+        image = _placed(image, form)
+    if image.shape[2] != form.channels:
+        change = cv2.COLOR_RGB2GRAY if form.channels == 1 else cv2.COLOR_GRAY2RGB
+        image = cv2.cvtColor(np.ascontiguousarray(image), change).reshape(form.height, form.width, form.channels)
+    return np.ascontiguousarray(image)
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float, codec: str) -> None:
+    """Write uint8 (time, height, width, 1 or 3) as a video file with OpenCV.
+
+    Args:
+        codec: four letters that suit the suffix: "XVID" or lossless "FFV1" in .avi, "mp4v" in .mp4.
+    """
+    height, width, channels = frames.shape[1:]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    if not writer.isOpened():
+        raise InputError(f"OpenCV cannot write {path} with the codec {codec}; install opencv-python-headless")
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+def _in_folder(folder: Path) -> list[Video]:
+    """The videos in a folder and in those in it, but for the one that images in ``folder`` itself may be."""
+    found = []
+    for here, files in _walk(folder):
+        if here != folder and any(file.suffix.lower() in IMAGES for file in files):
+            found.append(Video(here.relative_to(folder).as_posix(), here))
+        for file in files:
+            name = file.relative_to(folder).as_posix()
+            if file.suffix.lower() in SUFFIXES:
+                found.append(Video(name, file))
+            elif file.suffix.lower() == ".zip":
+                packed = _packed(file, name)
+                found += packed
+                if not packed:
+                    print(f"{file} has no videos, and is left out; unpack folders of images", file=sys.stderr)
+    return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """(folder, files in it) of a folder and of all in it: nothing hidden, nothing prepared, none of them twice."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"folder {error.filename} cannot be read ({error.strerror}); allow it, or move the folder")
+
+    seen = set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in seen or set(files) >= PREPARED:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = (name for name in folders if not name.startswith("."))
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
+        yield Path(place), [Path(place) / name for name in files if not name.startswith(".")]
+
+
+def _packed(archive: Path, name: str) -> list[Video]:
+    """The videos inside a zip archive of this name."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = {info.filename: PurePosixPath(info.filename) for info in file.infolist() if not info.is_dir()}
+    except READ_ERRORS as error:
+        raise InputError(f"cannot read {archive} ({error}); fetch the zip archive again") from None
+    prepared = {place.parent for place in members.values() if place.name == "manifest.json"}
+    return [
+        Video(f"{name}/{member}", archive, member)
+        for member, place in members.items()
+        if place.suffix.lower() in SUFFIXES
+        and not any(part.startswith((".", "__MACOSX")) for part in place.parts)
+        and not (place.name == "frames.npy" and place.parent in prepared)
+    ]
+
+
+def natural(path: Path) -> list:
+    """Sorts ``frame_10`` after ``frame_9``."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+
+
+def _placed(image: np.ndarray, form: FrameFormat) -> np.ndarray:
+    """The middle of an image that is too large, or an image in the middle of black."""
+    canvas = np.zeros((form.height, form.width, image.shape[2]), np.uint8)
+    source, target = [], []
+    for have, want in zip(image.shape[:2], canvas.shape[:2], strict=True):
+        size = min(have, want)
+        source.append(slice((have - size) // 2, (have - size) // 2 + size))
+        target.append(slice((want - size) // 2, (want - size) // 2 + size))
+    canvas[tuple(target)] = image[tuple(source)]
+    return canvas

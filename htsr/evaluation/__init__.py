@@ -1,0 +1,1 @@
+"""Long-horizon evaluation."""

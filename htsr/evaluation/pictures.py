@@ -1,0 +1,89 @@
+"""Strips and GIFs of an evaluation's clips, predicted again."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from htsr.data.clips import Clips
+from htsr.evaluation.scoring import MODEL
+from htsr.metrics import Curves
+from htsr.models.base import VideoModel
+from htsr.report import figures
+
+CHUNK = 50  # predicted frames at once
+GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
+GIF_SAMPLES = 3
+RULE = "PSNR of the first sample averaged over the horizon"
+
+
+def illustrate(
+    model: VideoModel, clips: Clips, curves: Curves, settings: Mapping[str, Any], count: int, out: Path
+) -> list[dict[str, Any]]:
+    """Strips and GIFs of some clips, predicted again."""
+    pictures = []
+    for picture in chosen_clips(curves, MODEL)[:count]:
+        truth, samples = predict_clip(model, clips, picture["clip"], settings)
+        names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
+        difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
+        rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
+        pictures.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, settings["context"])})
+    return pictures
+
+
+def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
+    """All clips in the order in which they are shown: the best, the median and the worst, then the first ones."""
+    metric = next(name for name in curves.metrics(series) if name.rpartition(".")[2] == "psnr")
+    score = curves.array(series, metric)[0].mean(axis=1, dtype=np.float64)
+    order = np.argsort(np.where(np.isnan(score), -np.inf, score), kind="stable")
+    roles = {int(order[-1]): "best", int(order[len(order) // 2]): "median", int(order[0]): "worst"}
+    roles |= {index: "first" for index in range(len(score)) if index not in roles}
+    return [{"clip": index, "role": role, "rule": RULE, "psnr": float(score[index])} for index, role in roles.items()]
+
+
+def predict_clip(
+    model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A clip of the evaluation, uint8 ``(context + horizon, ...)``, and its first predictions, led by the context.
+
+    Args:
+        model: predicts.
+        clips: of the evaluation.
+        index: of the clip.
+        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``batched`` of the
+            evaluation.
+    """
+    context, horizon = settings["context"], settings["horizon"]
+    (clip,) = next(clips.examples(index + 1, index, 1))
+    chunks = model.rollout_chunks(
+        clip[None, :context],
+        horizon,
+        num_samples=settings["num_samples"],
+        seed=clip_seeds(settings["seed"], [index]),
+        noise="sample" if settings["noise"] == "sample" else "mean",
+        batched=settings.get("batched", False),  # which older results do not say
+        chunk=CHUNK,
+    )
+    predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
+    truth = to_bytes(clip[: context + horizon])
+    return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
+
+
+def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
+    """Write strip and GIF of rows of frames, uint8, led by the context: their file names."""
+    names = {"strip": f"{name}.png", "gif": f"{name}.gif"}
+    figures.save_strip(out / names["strip"], rows, context)
+    figures.save_gif(out / names["gif"], {label: row[: context + GIF_FRAMES] for label, row in rows.items()}, context)
+    return names
+
+
+def to_bytes(frames: np.ndarray) -> np.ndarray:
+    """Frames in [0, 1] as uint8, for pictures; what is not a number is black."""
+    return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
+
+
+def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
+    """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
+    states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
+    return (np.array(states) >> 1).astype(np.int32)

@@ -1,0 +1,1 @@
+"""Models for use without this package: SavedModel, TensorFlow Lite, ONNX; and streams."""

@@ -1,0 +1,55 @@
+"""Models for TensorFlow Lite, where its built-in operations are enough: CMS-LSTM, ConvLSTM, PredRNN and SA-ConvLSTM.
+
+Frame by frame, for one stream and a context of a fixed length. The converter of TensorFlow 2.21 refuses what the others
+use: HTSR lists of tensors of any length (and bit operations for its noise), LMC-Memory such lists and 64-bit division,
+MotionRNN and GMG padding of tensors of six dimensions.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from htsr.errors import InputError
+from htsr.export.signatures import Signatures
+from htsr.models.base import VideoModel
+from htsr.models.recurrent.model import RecurrentPredictor
+
+_SIGNATURES = ("init", "step", "observe")
+_CELLS = ("cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm")
+
+
+def check_tflite(model: VideoModel, context: int) -> None:
+    """Refuse what cannot be converted.
+
+    Raises:
+        InputError: the model needs operations that TensorFlow Lite has not, or there is no context.
+    """
+    if context < 1:
+        raise InputError(f"TensorFlow Lite needs a context of at least 1 frame, received {context}")
+    name = model.cell_name if isinstance(model, RecurrentPredictor) else model.name
+    if name not in _CELLS:
+        raise InputError(
+            f"TensorFlow Lite lacks operations of {name}; it can do {', '.join(_CELLS)}: export without --tflite"
+        )
+
+
+def write_tflite(model: VideoModel, path: Path, context: int) -> None:
+    """Write a file with the signatures ``init``, ``step`` and ``observe`` of ``htsr.export.signatures``.
+
+    Args:
+        model: one that ``check_tflite`` does not refuse.
+        path: of the file.
+        context: frames that ``init`` reads; the batch is one.
+    """
+    signatures = Signatures(model, batch=1, context=context)
+    module: Any = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    for name in _SIGNATURES:
+        setattr(module, name, signatures.functions[name])
+    served = {name: signatures.concrete[name] for name in _SIGNATURES}
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=served)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(served))
+        path.write_bytes(converter.convert())

@@ -1,0 +1,1 @@
+"""HTSR, and Clockwork VAE as HTSR without its residual parts."""

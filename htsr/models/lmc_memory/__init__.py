@@ -1,0 +1,1 @@
+"""LMC-Memory: recalls long-term motion from a learned memory."""

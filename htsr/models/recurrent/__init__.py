@@ -1,0 +1,1 @@
+"""Convolutional recurrent predictors: CMS-LSTM, ConvLSTM, PredRNN, SA-ConvLSTM, MotionRNN and GMG."""

@@ -1,0 +1,1 @@
+"""Blocks that cells are made of, or that go around them."""

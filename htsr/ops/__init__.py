@@ -1,0 +1,1 @@
+"""Functions without weights that models share."""

@@ -1,0 +1,1 @@
+"""Run folders: checkpoints, environment, model card, release."""

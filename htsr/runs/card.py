@@ -1,0 +1,125 @@
+"""``model.md``: what a run's model is, where it is from, how it did, how to use it. Facts of the run folder alone."""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from htsr.config import read_config
+from htsr.report.tables import block, markdown, title
+from htsr.runs.checkpoints import find_run, read_manifest
+
+CARD, IMPORTED = "model.md", "imported.json"
+HEADLINES = ("psnr", "ssim", "lpips")
+
+
+def write_card(logdir: str | Path, name: str | None = None, results: str | Path | None = None) -> Path:
+    """Write ``model.md`` into a run folder, from its config, newest checkpoint, newest evaluation and, where it was
+    imported, ``imported.json``; an earlier card is replaced.
+
+    Args:
+        logdir: the run folder.
+        name: what it is called in the card; None: as the folder.
+        results: the run folder to take the evaluation from; None: the same.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        InputError: no run, or no checkpoint.
+    """
+    run = find_run(logdir)
+    config, manifest = read_config(run / "config.yml"), read_manifest(run / "model")
+    arrays = [about for key, about in manifest["arrays"].items() if key.startswith("model/")]
+    parameters = sum(math.prod(about["shape"]) for about in arrays)
+    stored = " and ".join(sorted({about["dtype"] for about in arrays}))
+    name = name or run.name
+    model = config["model"]
+    kind = " ".join(str(model[key]) for key in ("name", "cell") if model.get(key))
+    shape = "x".join(map(str, model.get("frame_shape", [])))
+    lines = [
+        f"# {name}",
+        "",
+        f"- model: {kind}, {parameters:,} parameters, stored as {stored}, frames of {shape}",
+        f"- step {manifest['step']:,}; SHA-256 of its `state.npz`: `{manifest['files']['state.npz']['sha256']}`",
+        f"- data: {_inline(config['data'])}",
+        *_origin(run, config),
+        *_results(Path(results or run)),
+        "",
+        "## Use",
+        "",
+        "```bash",
+        f"python predict.py --logdir {name} --input clip.mp4 --out out",
+        f"python eval_with_LPIPS.py --logdir {name}",
+        "```",
+        "",
+        f'or, in Python, `htsr.load_model("{name}")`; give the path of this folder.',
+        "",
+        "## Config",
+        "",
+        *(f"- {section}: {_inline(values)}" for section, values in config.items()),
+        "",
+    ]
+    card = run / CARD
+    card.write_text("\n".join(lines), encoding="utf-8")
+    return card
+
+
+def evaluations(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The finished evaluations of a run, the newest first: folder and what its ``curves.json`` holds; damaged ones are
+    passed over."""
+    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
+        with contextlib.suppress(ValueError):
+            yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
+    """Where imported weights are from; nothing for a run that was trained here from the beginning."""
+    if not (run / IMPORTED).is_file():
+        return []
+    record = json.loads((run / IMPORTED).read_text(encoding="utf-8"))
+    origins: dict[str, dict[str, Any]] = {}
+    for key, origin in record["arguments"].items():
+        origins.setdefault(origin, {})[key] = config["model"].get(key)
+    counters = ", ".join(f"{key} {value}" for key, value in record["counters"].items())
+    return [
+        "",
+        "## Imported",
+        "",
+        f"- from: {record['what']}; arrays of {' and '.join(record['types'])}",
+        *(f"- `{file['name']}`, {file['bytes']:,} bytes, SHA-256 `{file['sha256']}`" for file in record["files"]),
+        f"- the file's counters: {counters or 'none'}; optimizer: {record['optimizer']}",
+        f"- in the file and not imported: {_names(record['left_out'])}; read by nothing: {_names(record['unread'])}",
+        *(f"- by {origin}: {_inline(values)}" for origin, values in origins.items()),
+        f"- every name, and what was made of it: [{IMPORTED}]({IMPORTED})",
+    ]
+
+
+def _results(run: Path) -> list[str]:
+    """The newest finished evaluation's PSNR, SSIM and LPIPS over the horizon."""
+    for folder, found in evaluations(run):
+        try:
+            report = found["provenance"]
+            metrics = [metric for metric in found["metrics"] if metric in HEADLINES]
+            tables = [(found["metrics"][m]["label"], markdown(block(found, report, m))) for m in metrics]
+            heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({folder.relative_to(run)})"
+        except (KeyError, TypeError):
+            continue  # of another version
+        parts = [line for label, table in tables for line in ("", f"{label}:", "", table)]
+        marks = "Mean over clips [95 % bootstrap interval]; + model is better than this series, - it is worse."
+        return ["", "## Results", "", heading, "", marks, *parts]
+    return ["- not evaluated yet"]
+
+
+def _names(some: Mapping[str, Any]) -> str:
+    if not some["count"]:
+        return "nothing"
+    more = ", ..." if some["count"] > 3 else ""
+    return f"{some['count']} ({', '.join(some['first'][:3])}{more})"
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    """Keys and values in a line; where data lies on this machine is nobody else's matter."""
+    return ", ".join(f"{k} {json.dumps(v)}" for k, v in values.items() if v is not None and k != "datadir")

@@ -1,0 +1,67 @@
+"""Release a trained model: a run folder of its weights alone, in half precision, with a card.
+
+    python -m htsr.runs.release logs/mmnist_laptop pretrained/htsr-mmnist-laptop
+
+The folder is used like any run folder (``--logdir``, ``htsr.load_model``), but has a sixth of a checkpoint's size and
+no optimiser: it cannot be trained further.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from htsr import files
+from htsr.config import read_config, save_config
+from htsr.errors import InputError, one_line_errors
+from htsr.runs import checkpoints, environment
+from htsr.runs.card import write_card
+
+
+def release(logdir: str | Path, out: str | Path, which: str | int = "latest") -> Path:
+    """Write the weights of a run, averaged ones where it kept them, as float16.
+
+    Args:
+        logdir: run folder.
+        out: folder to create; it appears only when it is complete. Its card has the run's newest evaluation, which is
+            of the weights before they were rounded.
+        which: ``"latest"``, ``"best"`` or a step.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: ``out`` exists, there is no such checkpoint, or a weight is too large for float16.
+    """
+    run, out = checkpoints.find_run(logdir), Path(out)
+    if out.exists():
+        raise InputError(f"{out} exists; choose another folder to release to, or remove it")
+    model, manifest = checkpoints.load_run(run, which)
+    arrays = checkpoints.model_arrays(model)
+    with np.errstate(over="ignore"):
+        rounded = {name: array.astype(np.float16) for name, array in arrays.items()}
+    too_large = [name for name, array in rounded.items() if not np.isfinite(array).all()]
+    if too_large:
+        raise InputError(f"{too_large[0]} has values beyond float16 (65504); release another checkpoint")
+    with files.new_folder(out) as folder:
+        save_config(read_config(run / "config.yml"), folder / "config.yml")
+        checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
+        write_card(folder, out.name, results=run)
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("logdir", help="run folder")
+    parser.add_argument("out", help="folder to create")
+    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
+    args = parser.parse_args()
+    with one_line_errors():
+        environment.import_tensorflow_quietly()
+        print(f"released to {release(args.logdir, args.out, args.checkpoint)}")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Training as a user starts it: fresh processes, interrupted at random moments, against one that was left alone."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+model: {name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, channels_mult: 0.125}
+data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
+train: {steps: 60, learning_rate: 1.0e-3, warmup_steps: 5, schedule: cosine, ema_decay: 0.99, log_every: 1,
+        valid_every: 30, valid_examples: 4, valid_context: 4, valid_horizon: 3, checkpoint_every: 3}
+eval: {context: 4, horizon: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs") / "tiny.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+def start(config, logdir, *arguments):
+    command = [sys.executable, ROOT / "train.py", "--config", config, "--logdir", logdir, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(config, logdir, *arguments):
+    process = start(config, logdir, *arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def last_state(run):
+    with np.load(run / "model" / "step_60" / "state.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config, tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("uninterrupted")
+    status, output = finish(config, logdir)
+    assert status == 0, output
+    return logdir / "tiny"
+
+
+def same(run, reference):
+    assert (run / "metrics.jsonl").read_bytes() == (reference / "metrics.jsonl").read_bytes()
+    ours, theirs = last_state(run), last_state(reference)
+    assert list(ours) == list(theirs)
+    for name, array in ours.items():
+        assert array.tobytes() == theirs[name].tobytes(), name
+
+
+def kill_during_a_save(process, run, rng):
+    """SIGKILL while a checkpoint is being written; whether it came in time."""
+    wanted = rng.randrange(2, 5)
+    seen = set()
+    while process.poll() is None:
+        seen |= {p.name for p in run.glob("model/.tmp-*")}
+        if len(seen) >= wanted and any(run.glob("model/.tmp-*")):
+            process.kill()
+            process.communicate()
+            return any(run.glob("model/.tmp-*"))
+        time.sleep(0.0005)
+    return False
+
+
+def kill_at_random(process, run, rng):
+    """SIGKILL up to three seconds after the first steps, or while Python or TensorFlow starts."""
+    if rng.random() < 0.8:
+        before = newest(run)
+        while process.poll() is None and newest(run) == before:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+    else:
+        time.sleep(rng.random() * 5)
+    process.kill()
+    process.communicate()
+
+
+def newest(run):
+    return max((int(p.name[5:]) for p in run.glob("model/step_*")), default=0)
+
+
+def interrupt_until_done(config, logdir, kills, saves, seed):
+    """Start again and again, killing ``kills`` times of which ``saves`` during a save, then let it finish."""
+    rng, run = random.Random(seed), logdir / "tiny"
+    done = hits = 0
+    while done < kills:
+        during_save = hits < saves
+        process = start(config, logdir)
+        if during_save:
+            hits += kill_during_a_save(process, run, rng)
+        else:
+            kill_at_random(process, run, rng)
+        done += process.returncode == -signal.SIGKILL
+        if newest(run) >= 50:  # nearly there: begin anew, so that every kill falls into training
+            status, output = finish(config, logdir)
+            assert status == 0, output
+            yield run
+            logdir, run = logdir.with_name(logdir.name + "+"), logdir.with_name(logdir.name + "+") / "tiny"
+    assert (done, hits) >= (kills, saves)
+    status, output = finish(config, logdir)
+    assert status == 0, output
+    yield run
+
+
+@pytest.mark.parametrize(
+    ("kills", "saves"), [(3, 1), pytest.param(25, 8, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_killed_equals_uninterrupted(config, uninterrupted, tmp_path, kills, saves):
+    for run in interrupt_until_done(config, tmp_path / "killed", kills, saves, seed=kills):
+        same(run, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop(config, uninterrupted, tmp_path, number):
+    run = tmp_path / "tiny"
+    process = start(config, tmp_path)
+    while process.poll() is None and newest(run) < 3:
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, output
+    assert "is at step" in output
+    stopped = newest(run)
+    status, output = finish(config, tmp_path)
+    assert status == 0, output
+    assert f"resuming {run} at step {stopped}" in output
+    same(run, uninterrupted)
+
+
+def test_run_folder(uninterrupted):
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert {
+        "config.yml",
+        "environment.json",
+        "metrics.jsonl",
+        "model",
+        "samples",
+        "tensorboard",
+        "training.png",
+    } <= names
+    assert {p.name for p in (uninterrupted / "samples").iterdir()} == {
+        f"step_{step}.{kind}" for step in (30, 60) for kind in ("gif", "png")
+    }
+    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    steps = [r["step"] for r in records if "loss" in r]
+    assert steps == list(range(1, 61))
+    assert {"nll", "kl_0", "kl_1", "grad_norm", "learning_rate"} <= set(records[0])
+    rates = [r["learning_rate"] for r in records if "loss" in r]
+    assert max(rates) == pytest.approx(1e-3, rel=0.01)
+    assert rates[0] < 5e-4
+    assert rates[-1] < 1e-5
+    assert {"valid/loss", "valid/kl_0", "valid/rollout_mse", "valid/rollout_mse_1"} <= set(records[-1])
+    assert json.loads((uninterrupted / "environment.json").read_text())["tensorflow"]
+
+
+def test_trained_run_is_left_alone(config, uninterrupted):
+    status, output = finish(config, uninterrupted.parent)
+    assert status == 0
+    assert "has already been trained for 60 steps" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.learning_rate=2.0e-3"], "train.learning_rate: 0.001 (float) before, 0.002 (float) now"),
+        (["--set", "train.stepz=3"], "did you mean 'steps'?"),
+        (["--set", "model.level=3"], "did you mean 'levels'?"),
+        (["--set", "data.digits=3"], "data: unknown key 'digits'"),
+        (["--set", "eval.horizn=3"], "did you mean 'horizon'?"),
+        (["--set", "train.learning_rate=1e-3"], "write 1.0e-3"),
+        (["--set", "train.steps=many"], "train.steps: expected int, received 'many'"),
+        (["--set", "data.batch_size=0"], "batch_size must be a whole number of at least 1"),
+        (["--set", "train.valid_every=0", "--name", "other"], "train.valid_every must be at least 1"),
+        (["--set", "model.frame_shape=[64,64,3]"], "frame_shape is [64, 64, 3], but the data's is [64, 64, 1]"),
+        (["--set", "data.image_size=48", "--name", "other"], "64x64 or 128x128 pixels, received 48"),
+        (["--datadir", "nowhere", "--set", "data.source=archive", "--set", "data.num_digits=2"], "nowhere"),
+        (["--set", "data.source=archive"], "num_digits=1 has no effect on source=archive"),
+        (["--set", "model.imagine_from=6", "--name", "other"], "imagine_from is 6, but clips have 6 frames"),
+        (["--set", "train.seed=-1", "--name", "other"], "train.seed must lie in 0..2147483647, received -1"),
+        (["--set", "train.clip_norm=0.0", "--name", "other"], "clip_norm must be above 0"),
+        (["--set", "train.keep_every=0", "--name", "other"], "train.keep_every must be above 0"),
+        (["--set", "model.name=[htsr]"], "model.name must be one of htsr"),
+        (["--name", "../x"], "run name must be a relative path"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, message, monkeypatch, capsys):
+    before = (uninterrupted / "config.yml").read_bytes()
+    command = ["train.py", "--config", str(config), "--logdir", str(uninterrupted.parent), *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stop:
+        train.main()
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert (uninterrupted / "config.yml").read_bytes() == before
+
+
+def test_second_run_in_a_folder_is_refused(config, tmp_path):
+    first = start(config, tmp_path)
+    while first.poll() is None and newest(tmp_path / "tiny") < 3:
+        time.sleep(0.01)
+    status, output = finish(config, tmp_path)
+    first.kill()
+    first.communicate()
+    assert status == 2
+    assert f"is in use by process {first.pid}" in output
+
+
+def test_a_run_without_checkpoint_takes_another_config(config, tmp_path):
+    """A first try that was refused while training leaves nothing that a corrected one would contradict."""
+    status, output = finish(config, tmp_path, "--set", "train.accumulate=3")
+    assert status == 2
+    assert "a batch of 4 clips cannot be cut into train.accumulate = 3 equal parts" in output
+    status, output = finish(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
+                            "--set", "train.warmup_steps=0")  # fmt: skip
+    assert status == 0, output
+
+
+def test_not_a_number_stops_with_step_and_term(config, tmp_path):
+    status, output = finish(config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0")
+    assert status == 2, output
+    assert "training stopped at step " in output
+    assert newest(tmp_path / "tiny") < 60
+
+
+def test_full_disk(config, tmp_path):
+    """The log cannot be written: one line, and what is there is not touched."""
+    run = tmp_path / "tiny"
+    run.mkdir()
+    (run / "metrics.tmp").symlink_to("/dev/full")
+    status, output = finish(config, tmp_path)
+    assert status == 2, output
+    assert "No space left on device" in output
+    assert "Traceback" not in output
