@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from htsr.checks import require_int
 from htsr.config import check_section, read_config
-from htsr.data.clips import Clips, require_int
+from htsr.data.clips import Clips
 from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError, one_line_errors

@@ -36,7 +36,7 @@ def main() -> int:
 
 def prepare(args: argparse.Namespace) -> None:
     """Decode, divide, report."""
-    from htsr.data.clips import require_choice
+    from htsr.checks import require_choice
     from htsr.data.video.cache import CachedVideos, Damaged, write_entry
     from htsr.data.video.files import find_videos, frame_format
     from htsr.data.video.windows import synthetic_note

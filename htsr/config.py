@@ -4,7 +4,6 @@ Order of precedence: default of the signature < file < override (``--set train.s
 TensorFlow or any other part of the package: who checks a section hands in the function that will receive it.
 """
 
-import difflib
 import inspect
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.files import new_file
 
@@ -233,9 +233,7 @@ def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str], what:
     known = list(known)
     for key in keys:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            way_out = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}"
-            raise InputError(f"{where}: unknown {what} '{key}'; {way_out}")
+            raise InputError(f"{where}: unknown {what} '{key}'; {did_you_mean(key, sorted(known), 'known:')}")
 
 
 def _checked(key: str, value: Any, annotation: Any) -> Any:

@@ -1,6 +1,7 @@
 """Datasets by name, all giving the same clips; TensorFlow is not imported before a training pipeline is built."""
 
-from htsr.data.clips import Clips, require_choice
+from htsr.checks import require_choice
+from htsr.data.clips import Clips
 from htsr.data.kth import kth
 from htsr.data.mazes import mazes
 from htsr.data.moving_mnist import moving_mnist

@@ -5,13 +5,13 @@ all datasets: the training order (a permutation computed from (seed, epoch), so 
 batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is asked for.
 """
 
-import difflib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from htsr.checks import require_int
 from htsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,22 +137,6 @@ class Clips:
         except Exception as error:
             self.failure = error
             raise
-
-
-def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
-    """Refuses anything but an integer of ``least`` … ``most``, or 2**63 - 1, what NumPy holds."""
-    highest = 2**63 - 1 if most is None else most
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= highest:
-        bounds = f"at least {least}" if most is None else f"{least} … {most}"
-        raise InputError(f"{name} must be a whole number of {bounds}, not {value!r}")
-
-
-def require_choice(what: str, value: str, known: Collection[str]) -> None:
-    """Refuses a name that is not known, and names the nearest one that is."""
-    if not isinstance(value, str) or value not in known:
-        close = difflib.get_close_matches(str(value), list(known), n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"unknown {what} {value!r}; {hint}known: {', '.join(known)}")
 
 
 @functools.lru_cache(maxsize=2)  # the end of one epoch and the beginning of the next

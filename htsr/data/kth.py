@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from htsr.data.clips import SPLITS, Clips, require_choice
+from htsr.checks import require_choice
+from htsr.data.clips import SPLITS, Clips
 from htsr.data.stand_ins import stand_in
 from htsr.data.synthetic.actions import ACTIONS
 from htsr.data.video.cache import Damaged, VideoStore, open_videos

@@ -7,8 +7,9 @@ Without files, a synthetic stand-in is generated.
 from pathlib import Path
 from typing import Literal, get_args
 
+from htsr.checks import require_choice
 from htsr.data import stand_ins
-from htsr.data.clips import SPLITS, Clips, require_choice
+from htsr.data.clips import SPLITS, Clips
 from htsr.data.video.cache import Damaged, open_videos
 from htsr.data.video.files import find_videos, frame_format
 from htsr.data.video.windows import by_folder, described, video_clips, whole

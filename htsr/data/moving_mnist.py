@@ -14,7 +14,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from htsr.data.clips import SPLITS, Clips, WindowSource, require_choice, require_int
+from htsr.checks import require_choice, require_int
+from htsr.data.clips import SPLITS, Clips, WindowSource
 from htsr.data.mnist_digits import Digits, load_digits
 from htsr.data.video.cache import open_videos
 from htsr.data.video.files import FrameFormat, find_videos

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from htsr.data.clips import SPLITS, Clips, require_choice
+from htsr.checks import require_choice
+from htsr.data.clips import SPLITS, Clips
 from htsr.data.radar_files import RadarFiles, RadarSequence, array_sequence, picture_sequence
 from htsr.data.video.windows import described, hold_out, video_clips, whole
 from htsr.errors import InputError

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from htsr.data.clips import SPLITS, Clips, require_choice, require_int
+from htsr.checks import require_choice, require_int
+from htsr.data.clips import SPLITS, Clips
 from htsr.errors import InputError
 
 Source = Literal["openstl", "original"]

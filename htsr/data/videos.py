@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htsr.data.clips import SPLITS, Clips, require_choice
+from htsr.checks import require_choice
+from htsr.data.clips import SPLITS, Clips
 from htsr.data.video.cache import CachedVideos, Damaged, StoredVideo, open_videos
 from htsr.data.video.files import Fit, FrameFormat, find_videos, frame_format, is_prepared
 from htsr.data.video.windows import Segment, hold_out, synthetic_note, video_clips

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from htsr.data.clips import SPLITS, Clips, require_choice, require_int
+from htsr.checks import require_choice, require_int
+from htsr.data.clips import SPLITS, Clips
 from htsr.errors import InputError
 
 YEARS = {"train": range(2010, 2016), "valid": range(2016, 2017), "test": range(2017, 2019)}

@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.clips import Clips, require_choice, require_int
+from htsr.checks import require_choice, require_int
+from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.partial import Gathered, clips_sha256
 from htsr.evaluation.pictures import CHUNK, clip_seeds, illustrate

@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from htsr.data.clips import Clips, require_int
+from htsr.checks import require_int
+from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.evaluate import check_fit
 from htsr.evaluation.pictures import CHUNK, clip_seeds, save_pictures, to_bytes

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from htsr.checks import require_choice
 from htsr.config import check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
-from htsr.data.clips import Clips, require_choice
+from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.evaluate import SET_BY_PROGRAM, Evaluation, evaluate, results_of
 from htsr.evaluation.latents import diagnose

@@ -19,12 +19,12 @@ one; here every frame weighs the same.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
+from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.metrics.frame import checked_pair, frame_errors, ssim
 
@@ -113,9 +113,7 @@ def resolve_mode(name: str) -> Mode:
         'cwvae'
     """
     if name not in MODES:
-        near = difflib.get_close_matches(name, MODES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(MODES)}"
-        raise InputError(f"no mode of metrics is called {name!r}; {hint}")
+        raise InputError(f"no mode of metrics is called {name!r}; {did_you_mean(name, MODES)}")
     return MODES[name]
 
 

@@ -1,7 +1,6 @@
 """The models by name."""
 
-import difflib
-
+from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.models.htsr.model import HTSR
@@ -22,9 +21,7 @@ def build_model(name: str, **arguments) -> VideoModel:
         InputError: for an unknown name or a refused argument.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(MODELS)}"
-        raise InputError(f"model.name: no model is called {name!r}; {hint}")
+        raise InputError(f"model.name: no model is called {name!r}; {did_you_mean(name, MODELS)}")
     model = MODELS[name](**arguments)
     model.build((None, None, *model.frame_shape))
     return model

@@ -1,9 +1,9 @@
 """Arguments in an address: known names, once each, whole numbers in bounds or one of some words."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from htsr.checks import did_you_mean
 from htsr.serving.limits import Refusal
 
 
@@ -26,9 +26,7 @@ def read_query(
     given = set()
     for name, text in items:
         if name not in values:
-            near = difflib.get_close_matches(name[:50], values, 1)
-            way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(values)}"
-            raise Refusal(400, f"unknown argument {_shown(name)}; {way_out}")
+            raise Refusal(400, f"unknown argument {_shown(name)}; {did_you_mean(name, values, 'there are')}")
         if name in given:
             raise Refusal(400, f"{name} is given twice; give it once")
         given.add(name)

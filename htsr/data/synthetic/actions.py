@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from htsr.data.clips import require_choice, require_int
+from htsr.checks import require_choice, require_int
 from htsr.data.synthetic.figure import GAITS, HAND_RADIUS, Person, joint_positions, person_traits
 
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from htsr.data.clips import require_choice, require_int
+from htsr.checks import require_choice, require_int
 from htsr.data.synthetic.ray_caster import TEXELS, Maze, Textures, Views, render
 from htsr.errors import InputError
 

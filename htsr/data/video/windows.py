@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htsr.data.clips import Clips, require_int
+from htsr.checks import require_int
+from htsr.data.clips import Clips
 from htsr.data.video.cache import VideoStore
 from htsr.data.video.files import Video
 from htsr.errors import InputError
