@@ -1,6 +1,7 @@
 """Training as a user starts it: fresh processes, interrupted at random moments, against one that was left alone."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -14,8 +15,14 @@ import pytest
 import train
 
 ROOT = Path(__file__).parents[2]
+STUB = Path(__file__).with_name("stub_model.py")
+MODELS = {
+    "stub": "{name: stub}",
+    "htsr": "{name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, "
+    "channels_mult: 0.125}",
+}
 CONFIG = """
-model: {name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, channels_mult: 0.125}
+model: MODEL
 data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
 train: {steps: 60, learning_rate: 1.0e-3, warmup_steps: 5, schedule: cosine, ema_decay: 0.99, log_every: 1,
         valid_every: 30, valid_examples: 4, valid_context: 4, valid_horizon: 3, checkpoint_every: 3}
@@ -24,15 +31,26 @@ eval: {context: 4, horizon: 5}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("configs") / "tiny.yml"
-    path.write_text(CONFIG)
-    return path
+def configs(tmp_path_factory):
+    """Files by the model's name, all called ``tiny.yml``."""
+    folder = tmp_path_factory.mktemp("configs")
+    for name, model in MODELS.items():
+        (folder / name).mkdir()
+        (folder / name / "tiny.yml").write_text(CONFIG.replace("MODEL", model))
+    return {name: folder / name / "tiny.yml" for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def config(configs):
+    return configs["stub"]
 
 
 def start(config, logdir, *arguments):
-    command = [sys.executable, ROOT / "train.py", "--config", config, "--logdir", logdir, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(config, logdir, *arguments):
@@ -48,6 +66,15 @@ def last_state(run):
 
 @pytest.fixture(scope="module")
 def uninterrupted(config, tmp_path_factory):
+    return whole_run(config, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def htsr_run(configs, tmp_path_factory):
+    return whole_run(configs["htsr"], tmp_path_factory)
+
+
+def whole_run(config, tmp_path_factory):
     logdir = tmp_path_factory.mktemp("uninterrupted")
     status, output = finish(config, logdir)
     assert status == 0, output
@@ -124,6 +151,12 @@ def test_killed_equals_uninterrupted(config, uninterrupted, tmp_path, kills, sav
         same(run, uninterrupted)
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_killed_htsr_equals_uninterrupted(configs, htsr_run, tmp_path, kills):
+    for run in interrupt_until_done(configs["htsr"], tmp_path / "killed", kills, 0, seed=1):
+        same(run, htsr_run)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop(config, uninterrupted, tmp_path, number):
     run = tmp_path / "tiny"
@@ -141,8 +174,8 @@ def test_asked_to_stop(config, uninterrupted, tmp_path, number):
     same(run, uninterrupted)
 
 
-def test_run_folder(uninterrupted):
-    names = {path.name for path in uninterrupted.iterdir()}
+def test_run_folder(htsr_run):
+    names = {path.name for path in htsr_run.iterdir()}
     assert {
         "config.yml",
         "environment.json",
@@ -152,10 +185,10 @@ def test_run_folder(uninterrupted):
         "tensorboard",
         "training.png",
     } <= names
-    assert {p.name for p in (uninterrupted / "samples").iterdir()} == {
+    assert {p.name for p in (htsr_run / "samples").iterdir()} == {
         f"step_{step}.{kind}" for step in (30, 60) for kind in ("gif", "png")
     }
-    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (htsr_run / "metrics.jsonl").read_text().splitlines()]
     steps = [r["step"] for r in records if "loss" in r]
     assert steps == list(range(1, 61))
     assert {"nll", "kl_0", "kl_1", "grad_norm", "learning_rate"} <= set(records[0])
@@ -164,7 +197,7 @@ def test_run_folder(uninterrupted):
     assert rates[0] < 5e-4
     assert rates[-1] < 1e-5
     assert {"valid/loss", "valid/kl_0", "valid/rollout_mse", "valid/rollout_mse_1"} <= set(records[-1])
-    assert json.loads((uninterrupted / "environment.json").read_text())["tensorflow"]
+    assert json.loads((htsr_run / "environment.json").read_text())["tensorflow"]
 
 
 def test_trained_run_is_left_alone(config, uninterrupted):
@@ -197,9 +230,9 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--name", "../x"], "run name must be a relative path"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, message, monkeypatch, capsys):
-    before = (uninterrupted / "config.yml").read_bytes()
-    command = ["train.py", "--config", str(config), "--logdir", str(uninterrupted.parent), *arguments]
+def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, message, monkeypatch, capsys):
+    before = (htsr_run / "config.yml").read_bytes()
+    command = ["train.py", "--config", str(configs["htsr"]), "--logdir", str(htsr_run.parent), *arguments]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as stop:
         train.main()
@@ -207,11 +240,11 @@ def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, me
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
-    assert (uninterrupted / "config.yml").read_bytes() == before
+    assert (htsr_run / "config.yml").read_bytes() == before
 
 
 def test_second_run_in_a_folder_is_refused(config, tmp_path):
-    first = start(config, tmp_path)
+    first = start(config, tmp_path, "--set", "train.steps=1000000")
     while first.poll() is None and newest(tmp_path / "tiny") < 3:
         time.sleep(0.01)
     status, output = finish(config, tmp_path)
