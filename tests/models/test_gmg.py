@@ -49,9 +49,7 @@ def test_sampling_in_a_loop(mode):
     def run(function):
         with tf.GradientTape() as tape:
             tape.watch([x, rows, columns])
-            last, _ = scan(
-                lambda state, t: (tf.sin(tf.reduce_mean(function(state, rows, columns), -2)), ()), tf.range(3), x
-            )
+            last, _ = scan(lambda x, _: tf.sin(tf.reduce_mean(function(x, rows, columns), -2)), tf.range(3), x)
             loss = tf.reduce_sum(last * tf.range(9, dtype=tf.float32))
         return [loss, *tape.gradient(loss, [x, rows, columns])]
 
@@ -102,11 +100,13 @@ def test_bounded_offsets_stay_while_the_published_ones_diverge(growth):
     def run(offsets, steps):
         layer = started_as_published(MotionGuided(offsets, growth), x.shape)
 
-        def step(state, t):
-            y, state = layer(x, state)
-            return state, tf.reduce_max(tf.abs(state.offset)) + tf.reduce_max(tf.abs(y) * 0)
+        def step(state, _):
+            y, motion = layer(x, state[0])
+            return motion, tf.reduce_max(tf.abs(motion.offset)) + tf.reduce_max(tf.abs(y) * 0)
 
-        return tf.function(lambda: scan(step, tf.range(steps), MotionState(zeros, zeros, zeros[:, :1, :1, :1])))()
+        first = MotionState(zeros, zeros, zeros[:, :1, :1, :1]), 0.0
+        (motion, _), sizes = tf.function(lambda: scan(step, tf.range(steps), first, keep=lambda state: state[1]))()
+        return motion, sizes
 
     state, sizes = run("bounded", 3000)
     assert sizes.numpy().max() < 1

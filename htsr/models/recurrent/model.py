@@ -202,13 +202,12 @@ class RecurrentPredictor(VideoModel):
         """
 
         def predict(state, x):
-            layers, prediction = state
             frame, is_true = x
-            layers, prediction = self._predict(layers, tf.where(is_true, frame, prediction))
-            return (layers, prediction), prediction
+            return RolloutState(*self._predict(state.layers, tf.where(is_true, frame, state.inputs)))
 
         xs = (frames[:-1], tf.transpose(teacher_mask)[:, :, None, None, None])
-        return scan(predict, xs, (self._initial_states(frames[0]), tf.zeros_like(frames[0])))[1]
+        first = RolloutState(self._initial_states(frames[0]), tf.zeros_like(frames[0]))
+        return scan(predict, xs, first, keep=lambda state: state.inputs)[1]
 
     def _teacher_mask(self, batch, num_inputs: int, seed, step) -> tf.Tensor:
         """Where the true frame is the input, bool ``(batch, num_inputs)``: a function of seed and step."""
@@ -255,17 +254,15 @@ class RecurrentPredictor(VideoModel):
     def start(self, context, num_samples, seeds, stochastic):
         frames = self._patches(context)
         layers, _ = scan(
-            lambda layers, frame: (self._predict(layers, frame)[0], ()), frames[:-1], self._initial_states(frames[0])
+            lambda layers, frame: self._predict(layers, frame)[0], frames[:-1], self._initial_states(frames[0])
         )
         return tf.nest.map_structure(lambda x: tf.tile(x, [num_samples, 1, 1, 1]), RolloutState(layers, frames[-1]))
 
     def advance(self, state, length):
-        def predict(state, index):
-            del index
-            layers, prediction = self._predict(*state)
-            return RolloutState(layers, prediction), prediction
+        def predict(state, _):
+            return RolloutState(*self._predict(*state))
 
-        state, predictions = scan(predict, tf.range(length), state)
+        state, predictions = scan(predict, tf.range(length), state, keep=lambda state: state.inputs)
         patches = tf.transpose(predictions, [1, 0, 2, 3, 4])
         return state, from_patches(patches, self.patch_size, self.patch_order)
 
