@@ -217,7 +217,7 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
     pieces = []
     with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
-        for piece in model.rollout_chunks(clip, **wanted, chunk=CHUNK):
+        for piece in model.rollout_chunks(clip, **wanted, rows=1, chunk=CHUNK):
             if not np.isfinite(piece).all():
                 raise InputError(
                     f"{checkpoint} predicts nan or inf: the training has diverged; choose another --checkpoint"

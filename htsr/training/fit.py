@@ -302,7 +302,7 @@ class _Validation:
             for name, values in self._terms(clip[:, : self.train_frames], tf.constant(i)).items():
                 terms[name] = terms.get(name, 0.0) + float(tf.reduce_sum(values))
             context, future = np.split(clip[:, : self.context + self.horizon], [self.context], 1)
-            frames = self.model.rollout(context, self.horizon, seed=i, noise=self.noise, batched=True)[0].clip(0, 1)
+            frames = self.model.rollout(context, self.horizon, seed=i, noise=self.noise)[0].clip(0, 1)
             errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
             count += len(clip)
             if i == 0:
@@ -337,17 +337,19 @@ def _restore(model: VideoModel, run: Path) -> int:
     # Imported weights are of step 0 and may be without an optimiser, which then starts anew.
     if step or any(name.startswith("optimizer/") for name in arrays):
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
-    for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
+    for name, variable in zip(_ema_arrays(model), model.training_step.ema_variables, strict=True):
         variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step
 
 
 def _ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
-    if not model.ema_variables:
+    if not model.training_step.ema_variables:
         return {}
     paths = [v.path.removeprefix(model.name + "/") for v in model.trainable_variables]
-    return {f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.ema_variables, strict=True)}
+    return {
+        f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.training_step.ema_variables, strict=True)
+    }
 
 
 def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, num_passes: int) -> Any:

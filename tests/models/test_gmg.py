@@ -178,7 +178,7 @@ def test_the_trend_over_the_batch_is_what_the_released_code_has():
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(scale=0.1, size=variable.shape))
     x = np.repeat(rng.random((1, 4, 16, 24, 2), np.float32), 2, 0)
-    first, second = model.rollout(x, 3, batched=True)[0]
+    first, second = model.rollout(x, 3)[0]
     assert (first != second).any()
 
 

@@ -73,12 +73,11 @@ def test_scan_of_no_steps_returns_the_state(inputs, mode):
 
 
 def test_scan_traces_its_step_once(inputs):
-    w, xs, state = inputs
     calls = []
 
     def counted(total, x):
         calls.append(x)
         return total + tf.reduce_sum(x)
 
-    tf.function(lambda xs: scan(counted, xs, 0.0, keep=lambda total: total)).get_concrete_function(xs)
+    tf.function(lambda xs: scan(counted, xs, 0.0, keep=lambda total: total)).get_concrete_function(inputs[1])
     assert len(calls) == 1

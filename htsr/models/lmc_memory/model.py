@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.layers.conv_lstm import ConvLSTMCell, ConvLSTMState
-from htsr.models.base import TrainingPass, VideoModel
+from htsr.models.base import VideoModel
 from htsr.models.lmc_memory import stream as motion_stream
 from htsr.models.lmc_memory.frames import FrameMapDecoder, FrameMapEncoder
 from htsr.models.lmc_memory.memory import MIN_FRAMES, ChannelAttention, MotionMemory
 from htsr.models.lmc_memory.stream import Motion
+from htsr.models.training_step import TrainingPass
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
 

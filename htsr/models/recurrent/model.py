@@ -8,13 +8,14 @@ import tensorflow as tf
 from htsr.errors import InputError
 from htsr.layers.conv_lstm import ConvLSTMCell
 from htsr.layers.convolution import conv
-from htsr.models.base import TrainingPass, VideoModel
+from htsr.models.base import VideoModel
 from htsr.models.recurrent.blocks.motion import Offsets, TrendDecay
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell
 from htsr.models.recurrent.patches import PatchOrder, from_patches, to_patches
+from htsr.models.training_step import TrainingPass
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
 
