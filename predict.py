@@ -27,7 +27,7 @@ from htsr.data.clips import Clips
 from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.runs.folder import find_run, load_run
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")

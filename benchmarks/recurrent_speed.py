@@ -19,7 +19,7 @@ MODELS = {
     "conv_lstm": {"cell": "conv_lstm", **OPENSTL},
     "st_lstm": {"cell": "st_lstm", **OPENSTL},
     "motionrnn": {"cell": "motionrnn", **OPENSTL},
-    "gmg": {"cell": "gmg", "key_filters": 32, **OPENSTL},
+    "gmg": {"cell": {"name": "gmg", "key_filters": 32}, **OPENSTL},
 }
 ORIGINAL = {  # seconds of a step and of a rollout, MiB of both; None where it was not measured
     "cms_lstm": (6.76, 2.43, 5832, 347),

@@ -18,6 +18,7 @@ from htsr.errors import InputError
 from htsr.export.savedmodel import export_model, export_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 
 ROOT = Path(__file__).parents[2]
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
@@ -128,7 +129,7 @@ def test_description_and_plain_graph(exported):
 
 
 def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
-    model, folder = checkpoints.load_model(run), tmp_path / "new" / "model"
+    model, folder = load_model(run), tmp_path / "new" / "model"
     export_model(model, folder)
     with pytest.raises(InputError, match=r"exists; choose another folder"):
         export_model(model, folder)
@@ -263,7 +264,7 @@ def test_script(run, tmp_path, monkeypatch, capsys):
     assert description["config"]["model"]["cell"] == "conv_lstm"
     assert "models/mmnist:predict" in (out / "README.md").read_text()
     context = np.random.default_rng(0).random((1, 3, 16, 24, 1), np.float32)
-    expected = checkpoints.load_model(run, 3).rollout(context, 5)
+    expected = load_model(run, 3).rollout(context, 5)
     loaded = tf.saved_model.load(str(out))
     close(loaded.predict(context, 5, 0, 1)["frames"], expected)
     assert export(monkeypatch, "--logdir", run, "--out", out, "--overwrite") == 0

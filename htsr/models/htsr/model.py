@@ -90,6 +90,8 @@ class HTSR(VideoModel):
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
 
+    has_latents = True
+
     def __init__(
         self,
         frame_shape: tuple[int, int, int] = (64, 64, 1),
