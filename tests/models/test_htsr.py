@@ -215,7 +215,7 @@ def test_refused_arguments(arguments, message):
         (clips()[0], {}, r"context must be \(batch, time, 64, 64, 1\)"),
         (clips()[:, :0], {}, "at least one clip and one frame"),
         ((clips() * 255).astype("uint8"), {}, "received uint8; divide bytes by 255"),
-        (clips(), {"num_samples": 0}, "num_samples and chunk must be at least 1"),
+        (clips(), {"num_samples": 0}, "num_samples must be a whole number of at least 1"),
         (clips(), {"noise": "none"}, "noise must be 'sample' or 'mean', received 'none'"),
     ],
 )

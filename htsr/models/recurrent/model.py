@@ -40,8 +40,8 @@ class RecurrentPredictor(VideoModel):
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
-        cell: the name of one of ``CELLS``, or a mapping ``{"name": name, ...}`` of it and what ``make_cells`` takes beside
-            it: arguments of the cell's own, and ``ce`` and ``se``, the blocks around it.
+        cell: the name of one of ``CELLS``, or a mapping of ``name`` and further arguments of the cell, and ``ce`` and
+            ``se`` for the blocks around it (see ``make_cells``).
         filters: of the layers, one number each, first layer first.
         kernel_size: of the cells' convolutions (those inside the SE block are 5x5).
         layer_norm: in cells and blocks. It ties the model to the frame size it was built for.
