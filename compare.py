@@ -13,7 +13,7 @@ from pathlib import Path
 
 from htsr.config import read_config
 from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run
+from htsr.runs.folder import find_run
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def compare_runs(args: argparse.Namespace) -> None:
         read_protocol,
         save_protocol,
     )
-    from htsr.runs.checkpoints import load_run
+    from htsr.runs.folder import load_run
 
     if args.protocol:
         protocol = read_protocol(args.protocol, data)

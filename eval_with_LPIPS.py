@@ -12,7 +12,7 @@ from typing import Any
 
 from htsr.config import check_section, read_config
 from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run
+from htsr.runs.folder import find_run
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
 # A protocol does not fix these.

@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from htsr.errors import one_line_errors
-from htsr.runs.checkpoints import find_run
+from htsr.runs.folder import find_run
 
 
 def main() -> int:

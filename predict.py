@@ -27,7 +27,7 @@ from htsr.data.clips import Clips
 from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.runs.folder import find_run, load_run
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
@@ -217,7 +217,7 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
     pieces = []
     with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
-        for piece in model.rollout_chunks(clip, **wanted, chunk=CHUNK):
+        for piece in model.rollout_chunks(clip, **wanted, rows=1, chunk=CHUNK):
             if not np.isfinite(piece).all():
                 raise InputError(
                     f"{checkpoint} predicts nan or inf: the training has diverged; choose another --checkpoint"

@@ -45,8 +45,8 @@ def train(config: dict, run) -> int:
     from htsr.data import DATASETS, load_clips
     from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
     from htsr.models import MODELS, build_model
-    from htsr.runs import checkpoints
     from htsr.runs.card import write_card
+    from htsr.runs.folder import RunLock, read_run_config
     from htsr.training import fit as training
 
     config["train"] = check_section(
@@ -56,7 +56,7 @@ def train(config: dict, run) -> int:
     config["data"] = check_named("data", data, DATASETS, reserved=("split",))
     if not 0 <= settings["seed"] < 2**31:
         raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
-    with checkpoints.RunLock(run):
+    with RunLock(run):
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
         try:
@@ -75,7 +75,7 @@ def train(config: dict, run) -> int:
         config["model"] = check_named("model", config["model"], MODELS)
         check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
-            before = read_config(run / "config.yml")
+            before = read_run_config(run)
             # A folder may move; without one, the bundled digits are used.
             moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
             # Imported weights have been trained on nothing here.

@@ -19,7 +19,7 @@ from htsr.data.video.files import write_video
 from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
 from htsr.models import MODELS, build_model
 from htsr.runs import checkpoints
-from htsr.runs.checkpoints import load_model
+from htsr.runs.folder import load_model
 from htsr.training.fit import fit
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +185,9 @@ def test_rows_of_table_3(path):
     config = read_config(path)
     model = build_model(**config["model"])
     cell, *parts = re.split("_(?=ce|se)", path.stem)
-    assert {"conv_lstm": "cms_lstm", "predrnn": "st_lstm"}.get(cell, cell) == config["model"]["cell"]
+    made = config["model"]["cell"]
+    made = made if isinstance(made, str) else made["name"]
+    assert {"conv_lstm": "cms_lstm", "predrnn": "st_lstm"}.get(cell, cell) == made
     assert [cell.filters for cell in model.cells] == [64] * 4
     scales = {"se": (1, 2, 4), "se1": (1,), "se2": (1, 2)}
     for layer in model.cells:

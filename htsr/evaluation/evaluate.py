@@ -249,7 +249,7 @@ def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer,
                     num_samples=settings["num_samples"],
                     seed=clip_seeds(settings["seed"], indices),
                     noise=noise,
-                    batched=settings["batched"],
+                    rows=None if settings["batched"] else 1,
                     chunk=CHUNK,
                 )
                 digits = ()

@@ -22,7 +22,7 @@ from htsr.metrics import METRIC_SPEC
 from htsr.models.htsr.model import HTSR
 from htsr.report.html import write_report
 from htsr.runs.card import write_card
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.runs.folder import find_run, load_run
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "batched", "num_pictures")  # arguments of `evaluate` that change a rounding at most

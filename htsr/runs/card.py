@@ -9,7 +9,8 @@ from typing import Any
 
 from htsr.config import read_config
 from htsr.report.tables import block, markdown, title
-from htsr.runs.checkpoints import find_run, read_manifest
+from htsr.runs.checkpoints import read_manifest
+from htsr.runs.folder import find_run
 
 CARD, IMPORTED = "model.md", "imported.json"
 HEADLINES = ("psnr", "ssim", "lpips")

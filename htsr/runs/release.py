@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from htsr import files
-from htsr.config import read_config, save_config
+from htsr.config import save_config
 from htsr.errors import InputError, one_line_errors
 from htsr.runs import checkpoints, environment
 from htsr.runs.card import write_card
+from htsr.runs.folder import find_run, load_run, read_run_config
 
 
 def release(logdir: str | Path, out: str | Path, which: str | int = "latest") -> Path:
@@ -34,10 +35,10 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     Raises:
         InputError: ``out`` exists, there is no such checkpoint, or a weight is too large for float16.
     """
-    run, out = checkpoints.find_run(logdir), Path(out)
+    run, out = find_run(logdir), Path(out)
     if out.exists():
         raise InputError(f"{out} exists; choose another folder to release to, or remove it")
-    model, manifest = checkpoints.load_run(run, which)
+    model, manifest = load_run(run, which)
     arrays = checkpoints.model_arrays(model)
     with np.errstate(over="ignore"):
         rounded = {name: array.astype(np.float16) for name, array in arrays.items()}
@@ -45,7 +46,7 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     if too_large:
         raise InputError(f"{too_large[0]} has values beyond float16 (65504); release another checkpoint")
     with files.new_folder(out) as folder:
-        save_config(read_config(run / "config.yml"), folder / "config.yml")
+        save_config(read_run_config(run), folder / "config.yml")
         checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
         write_card(folder, out.name, results=run)
     return out

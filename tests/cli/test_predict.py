@@ -18,6 +18,7 @@ from htsr.data.video.files import FrameFormat, Video, convert, write_video
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 
 ROOT = Path(__file__).parents[2]
 FILES = ["predict.json", "prediction.gif", "prediction.mp4", "prediction.npz", "strip.png"]
@@ -90,7 +91,7 @@ def run_script(script, monkeypatch, capsys):
 def expected(run, frames, form, horizon, **arguments):
     """The context and the prediction, made from frames of the input."""
     context = np.stack([convert(frame, form) for frame in frames])
-    prediction = checkpoints.load_model(run).rollout(context[None] / np.float32(255), horizon, **arguments)
+    prediction = load_model(run).rollout(context[None] / np.float32(255), horizon, **arguments)
     return context, np.rint(255 * prediction[:, 0].clip(0, 1)).astype(np.uint8)
 
 
@@ -177,7 +178,7 @@ def test_a_demo_is_a_test_clip_with_its_truth(stochastic, run_script, script, tm
     with np.load(tmp_path / "demo" / "prediction.npz") as saved:
         for name, part in {"context": whole[0, :4], "truth": whole[0, 4:]}.items():
             np.testing.assert_array_equal(saved[name], np.rint(255 * part))
-        rolled = checkpoints.load_model(stochastic).rollout(whole[:, :4], 6, noise="mean")
+        rolled = load_model(stochastic).rollout(whole[:, :4], 6, noise="mean")
         np.testing.assert_array_equal(saved["prediction"], np.rint(255 * rolled[:, 0].clip(0, 1)))
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == FILES
 

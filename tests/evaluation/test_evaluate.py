@@ -47,7 +47,7 @@ class Oracle:
         self.source, self.shift, self.error, self.noise = source, shift, error, noise
         self.weights = [tf.Variable([float(shift), error, noise])]  # as those of a model, they say which one it is
 
-    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", batched=False, chunk=50):
+    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", rows=None, chunk=50):
         windows = [self.source.window(i, 0) / np.float32(255) for i in range(self.source.num_clips)]
         begin = context.shape[1] + self.shift
         futures = [self._future(clip, windows)[begin : begin + horizon] for clip in context]

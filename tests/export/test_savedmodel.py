@@ -18,6 +18,7 @@ from htsr.errors import InputError
 from htsr.export.savedmodel import export_model, export_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 
 ROOT = Path(__file__).parents[2]
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
@@ -128,7 +129,7 @@ def test_description_and_plain_graph(exported):
 
 
 def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
-    model, folder = checkpoints.load_model(run), tmp_path / "new" / "model"
+    model, folder = load_model(run), tmp_path / "new" / "model"
     export_model(model, folder)
     with pytest.raises(InputError, match=r"exists; choose another folder"):
         export_model(model, folder)
@@ -173,7 +174,9 @@ def test_tflite(row, tmp_path):
 
 def test_tflite_refuses_what_it_cannot_do(exported, run, tmp_path):
     if exported[0].name == "htsr":
-        with pytest.raises(InputError, match="lacks operations of htsr; it can do cms_lstm, conv_lstm"):
+        with pytest.raises(
+            InputError, match="lacks operations of this htsr model; it can do recurrent"
+        ):
             export_model(exported[0], tmp_path / "out", tflite_context=4)
     with pytest.raises(InputError, match="needs a context of at least 1 frame, received 0"):
         export_run(run, tmp_path / "out", tflite_context=0)
@@ -263,7 +266,7 @@ def test_script(run, tmp_path, monkeypatch, capsys):
     assert description["config"]["model"]["cell"] == "conv_lstm"
     assert "models/mmnist:predict" in (out / "README.md").read_text()
     context = np.random.default_rng(0).random((1, 3, 16, 24, 1), np.float32)
-    expected = checkpoints.load_model(run, 3).rollout(context, 5)
+    expected = load_model(run, 3).rollout(context, 5)
     loaded = tf.saved_model.load(str(out))
     close(loaded.predict(context, 5, 0, 1)["frames"], expected)
     assert export(monkeypatch, "--logdir", run, "--out", out, "--overwrite") == 0

@@ -215,11 +215,12 @@ def test_wrappers_optimisers_and_other_files(tmp_path):
 def test_arguments_and_where_they_are_from(tmp_path):
     run = htsr.import_weights("gmg", torch_file("gmg", tmp_path / "w.pt"), tmp_path / "run", None, TORCH["gmg"][1])
     model = yaml.safe_load((run / "config.yml").read_text())["model"]
-    certain = {"filters": [16, 16, 16], "kernel_size": 5, "layer_norm": False, "patch_size": 2, "key_filters": 4}
-    published = {"offsets": "published", "trend_decay": "batch", "patch_order": "row_column_channel", "embed": False}
+    certain = {"filters": [16, 16, 16], "kernel_size": 5, "layer_norm": False, "patch_size": 2}
+    published = {"patch_order": "row_column_channel", "embed": False}
     assert {key: model[key] for key in certain | published} == certain | published
+    assert model["cell"] == {"name": "gmg", "offsets": "published", "trend_decay": "batch", "key_filters": 4}
     origins = json.loads((run / "imported.json").read_text())["arguments"]
-    assert [origins[key] for key in ("filters", "offsets", "frame_shape", "dtype")] == [
+    assert [origins[key] for key in ("filters", "cell.offsets", "frame_shape", "dtype")] == [
         "the weights", "the published setting", "--set", "the default",
     ]  # fmt: skip
 
@@ -230,19 +231,19 @@ def test_a_config_fills_in_but_does_not_change_the_arithmetic(tmp_path):
     file = torch_file("gmg", tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"model.filters is \[128, 128, 128, 128\] in --config, but the weights have"):
         htsr.import_weights("gmg", file, tmp_path / "run", config, settings)
-    text = config.read_text().replace("  filters: [128, 128, 128, 128]\n", "").replace("  key_filters: 32\n", "")
+    text = config.read_text().replace("  filters: [128, 128, 128, 128]\n", "").replace("key_filters: 32, ", "")
     (tmp_path / "own.yml").write_text(text)
     run = htsr.import_weights("gmg", file, tmp_path / "run", tmp_path / "own.yml", settings)
     found = yaml.safe_load((run / "config.yml").read_text())
-    assert (found["model"]["offsets"], found["train"]["steps"]) == ("published", 375000)
+    assert (found["model"]["cell"]["offsets"], found["train"]["steps"]) == ("published", 375000)
     run = htsr.import_weights(
         "gmg",
         file,
         tmp_path / "set",
         tmp_path / "own.yml",
-        [*settings, "model.offsets=bounded", "model.trend_decay=none"],
+        [*settings, "model.cell={name: gmg, offsets: bounded, trend_decay: none}"],
     )
-    assert yaml.safe_load((run / "config.yml").read_text())["model"]["offsets"] == "bounded"
+    assert yaml.safe_load((run / "config.yml").read_text())["model"]["cell"]["offsets"] == "bounded"
     assert json.loads((run / "imported.json").read_text())["unread"]["count"] == 6  # beta, which only decay reads
 
 

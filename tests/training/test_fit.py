@@ -217,7 +217,7 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--set", "train.learning_rate=1e-3"], "write 1.0e-3"),
         (["--set", "train.steps=many"], "train.steps: expected int, received 'many'"),
         (["--set", "data.batch_size=0"], "batch_size must be a whole number of at least 1"),
-        (["--set", "train.valid_every=0", "--name", "other"], "train.valid_every must be at least 1"),
+        (["--set", "train.valid_every=0", "--name", "other"], "train.valid_every must be a whole number of at least 1"),
         (["--set", "model.frame_shape=[64,64,3]"], "frame_shape is [64, 64, 3], but the data's is [64, 64, 1]"),
         (["--set", "data.image_size=48", "--name", "other"], "64x64 or 128x128 pixels, received 48"),
         (["--datadir", "nowhere", "--set", "data.source=archive", "--set", "data.num_digits=2"], "nowhere"),
@@ -271,12 +271,12 @@ def test_not_a_number_stops_with_step_and_term(config, tmp_path):
     assert newest(tmp_path / "tiny") < 60
 
 
-def test_full_disk(config, tmp_path):
+def test_full_disk(config, tmp_path, monkeypatch, capsys):
     """The log cannot be written: one line, and what is there is not touched."""
-    run = tmp_path / "tiny"
-    run.mkdir()
-    (run / "metrics.tmp").symlink_to("/dev/full")
-    status, output = finish(config, tmp_path)
-    assert status == 2, output
-    assert "No space left on device" in output
-    assert "Traceback" not in output
+    monkeypatch.setattr("htsr.training.log.new_file", lambda path: open("/dev/full", "w"))  # noqa: SIM115
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(config), "--logdir", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        train.main()
+    assert stop.value.code == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "tiny" / "metrics.jsonl").exists()
