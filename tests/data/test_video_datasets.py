@@ -303,9 +303,7 @@ def test_split_of_no_video_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "shape"), [("kth", (10, 64, 64, 1)), ("mazes", (10, 64, 64, 3))])
 def test_stand_ins_are_read_by_the_loaders_and_labelled(tiny_stand_ins, capsys, name, shape):
-    with pytest.raises(
-        InputError, match=r"stand-in; name .* \(--datadir\), or ask .* \(--set data.stand_in=generated\)"
-    ):
+    with pytest.raises(InputError, match=r"\(--datadir\), or ask .* \(--set data.stand_in=generated\)"):
         load_clips(name, "train", batch_size=1, seq_len=10)
     clips = load_clips(name, "train", batch_size=1, seq_len=10, stand_in="generated")
     said = capsys.readouterr().err
@@ -354,7 +352,7 @@ def test_the_label_is_found_above_and_below(tmp_path):
 
 
 def test_stand_ins_of_labmaze(tiny_stand_ins):
-    with pytest.raises(InputError, match="unknown stand_in 'labmaze'.* known: generated"):
+    with pytest.raises(InputError, match=r"unknown stand_in 'labmaze'.* known: generated"):
         load_clips("kth", "train", batch_size=1, seq_len=10, stand_in="labmaze")
     pytest.importorskip("labmaze")
     assert load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="labmaze").shape == (10, 64, 64, 3)
