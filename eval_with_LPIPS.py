@@ -16,7 +16,7 @@ from htsr.runs.folder import find_run
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
 # A protocol does not fix these.
-BESIDE_PROTOCOL = ("eval.batch_size", "eval.batched", "eval.num_pictures", "data.datadir", "data.cache")
+BESIDE_PROTOCOL = ("eval.batch_size", "eval.batched", "eval.num_pictures", "data.datadir")
 
 
 def main() -> int:
@@ -33,7 +33,6 @@ def main() -> int:
     parser.add_argument("--select", help="how the best of several samples is picked: psnr or per_metric")
     parser.add_argument("--fvd", action="store_true", default=None, help="also FVD, as eval.fvd=true")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
-    parser.add_argument("--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false")
     parser.add_argument("--no-latents", action="store_true", help="leave out the diagnostics of HTSR's latents")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument(
@@ -100,7 +99,7 @@ def _flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "select": args.select,
         "fvd": args.fvd,
     }
-    data = {"datadir": args.datadir, "cache": False if args.no_cache else None}
+    data = {"datadir": args.datadir}
     return {
         section: {name: value for name, value in values.items() if value is not None}
         for section, values in {"eval": evaluation, "data": data}.items()

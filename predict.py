@@ -304,8 +304,7 @@ def _format(frame_shape: tuple[int, ...], fit: str | None) -> FrameFormat:
 
 def _stand_in(data: dict) -> str | None:
     """What the model was trained on, where that was generated for want of the real data."""
-    generated = data.get("name") in ("kth", "mazes") and not data.get("datadir")
-    return f"synthetic stand-in for {data['name']}" if generated else None
+    return f"synthetic stand-in for {data['name']}" if data.get("stand_in") and not data.get("datadir") else None
 
 
 def _frames(numbers: range) -> str:

@@ -8,7 +8,7 @@ from htsr.errors import InputError, one_line_errors
 
 # What may change between two starts of one run: it alters neither the weights nor the log.
 MAY_CHANGE = (
-    "eval", "data.download", "data.cache", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
+    "eval", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
     "train.keep_every",
 )  # fmt: skip
 
@@ -20,7 +20,6 @@ def main() -> int:
     parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
-    parser.add_argument("--no-cache", action="store_true", help="decode videos for every clip, as data.cache=false")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
     args = parser.parse_args()
     overrides = [*args.set]
@@ -28,8 +27,6 @@ def main() -> int:
         overrides.append(f"data.datadir={args.datadir}")
     if args.download:
         overrides.append("data.download=true")
-    if args.no_cache:
-        overrides.append("data.cache=false")
     with one_line_errors():
         return train(read_config(args.config, overrides), run_folder(args.logdir, args.config, args.name))
 

@@ -149,6 +149,7 @@ def shrunk(path, logdir, request, *widths):
     for width in widths:
         wanted |= width[name]
     wanted |= {"data.persons": "htsr"} if data == "kth" else {}  # the stand-in lacks others
+    wanted |= {"data.stand_in": "generated"} if data in ("kth", "mazes") else {}
     settings = [argument for key, value in wanted.items() for argument in ("--set", f"{key}={value}")]
     if data in READ_FROM_FILES:
         settings += ["--datadir", str(request.getfixturevalue(data))]

@@ -33,7 +33,6 @@ def videos(
     fit: Fit | None = None,
     stride: int = 1,
     hop: int = 1,
-    cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
     """Clips of your own videos, windows of (seq_len, height, width, channels).
@@ -55,7 +54,6 @@ def videos(
         fit: of pictures with another aspect ratio into the frame: stretch (default), crop or letterbox.
         stride: take every n-th frame.
         hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
-        cache: decode once, for all runs; false decodes whenever a clip is read.
         damaged: refuse, or skip, videos that cannot be decoded to their end.
 
     Raises:
@@ -74,7 +72,7 @@ def videos(
         form = frame_format(*(default if asked[name] is None else asked[name] for name, default in DEFAULTS.items()))
         found = find_videos(folder)
         listed = listed_split(folder, [video.name for video in found])
-        store = open_videos(found, form, what=str(folder), cache=cache, damaged=damaged)
+        store = open_videos(found, form, what=str(folder), damaged=damaged)
         splits, note = split_videos(store.videos, listed, folder), synthetic_note(folder)
     what = f"{datadir}, {split}"
     if split == "train":

@@ -48,7 +48,16 @@ def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
             own = {key: value for key, value in own.items() if key not in ("ce", "se") or value}
         own = {key: value for key, value in own.items() if value is not None}
         model["cell"] = {"name": name, **own} if own else name
+    config["data"] = upgrade_data(config["data"])
     return config
+
+
+def upgrade_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data section of an older run or protocol in today's words; one of today stays as it is."""
+    data = {name: value for name, value in data.items() if name != "cache"}
+    if data.get("name") in ("kth", "mazes") and data.get("stand_in") in (None, "builtin"):
+        data["stand_in"] = None if data.get("datadir") else "generated"
+    return data
 
 
 def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":

@@ -323,8 +323,8 @@ def test_frames_become_what_the_data_of_the_run_became(script):
 
 
 def test_what_a_model_of_generated_videos_was_trained_on_is_said(script):
-    assert script._stand_in({"name": "kth", "datadir": None}) == "synthetic stand-in for kth"
-    assert script._stand_in({"name": "kth", "datadir": "KTH"}) is None
+    assert script._stand_in({"name": "kth", "datadir": None, "stand_in": "generated"}) == "synthetic stand-in for kth"
+    assert script._stand_in({"name": "kth", "datadir": "KTH", "stand_in": None}) is None
     assert script._stand_in({"name": "moving_mnist", "datadir": None}) is None
 
 

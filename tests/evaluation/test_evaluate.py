@@ -15,6 +15,7 @@ from PIL import Image
 from htsr import metrics
 from htsr.config import save_config
 from htsr.data.clips import Clips
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.evaluation import evaluate as evaluation
 from htsr.evaluation import pictures
@@ -26,7 +27,7 @@ SIZE, CONTEXT, HORIZON = 32, 3, 7
 ROOT = Path(__file__).parents[2]
 
 
-class RandomClips:
+class RandomClips(WindowSource):
     """Six clips of noise, so that no frame is like another."""
 
     shape = (CONTEXT + HORIZON + 2, SIZE, SIZE, 1)
