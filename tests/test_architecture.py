@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "errors": [],
     "checks": [],
     "files": [],
-    "config": [],
+    "annotations": [],
+    "config": ["annotations"],
     "ops": [],
     "layers": [],
     "metrics": [],
@@ -31,7 +32,9 @@ MAY_IMPORT = {
     "export": ["runs", "models", "ops", "config"],
     "published": ["runs", "models", "data", "config", "training", "evaluation"],
     "serving": ["runs", "report", "data"],
+    "__main__": ["cli"],
 }
+MAY_IMPORT["cli"] = list(MAY_IMPORT)
 
 
 def name_of(path: Path) -> str:

@@ -112,7 +112,7 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         prediction: uint8 (num_samples, horizon, height, width, channel).
         fps: frames per second.
         kind: ``npz`` (arrays ``context``, ``prediction``, ``fps``; not compressed), or ``mp4`` or ``gif``: the
-            pictures of ``predict.py``, context framed green, prediction framed red.
+            pictures of ``htsr predict``, context framed green, prediction framed red.
 
     Raises:
         Refusal: they are too large for an ``mp4``.

@@ -5,10 +5,10 @@ import re
 import sys
 
 import numpy as np
+import prepare
 import pytest
 from PIL import Image
 
-import prepare
 from htsr.data import load_clips
 from htsr.data.video.files import write_video
 

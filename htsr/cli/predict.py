@@ -1,7 +1,7 @@
 """Predict how a video goes on; nobody needs to know how it really does.
 
-    python predict.py --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
-    python predict.py --pretrained htsr-mmnist-laptop --demo
+    htsr predict --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
+    htsr predict --pretrained htsr-mmnist-laptop --demo
 
 The last frames of the video are the context, so the prediction is what comes after its end; --start N begins the
 context at another frame. Frames become what the model was trained on: its size and channels, every n-th as in
@@ -26,7 +26,7 @@ from htsr.config import check_section, read_config
 from htsr.data.clips import Clips
 from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
 from htsr.data.video.reader import VideoReader
-from htsr.errors import InputError, one_line_errors
+from htsr.errors import InputError
 from htsr.runs.checkpoints import find_run, load_run
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -52,8 +52,8 @@ class Context(NamedTuple):
     note: str | None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--logdir", help="run folder, or a model or step_<n> folder in it")
     model.add_argument("--pretrained", metavar="NAME", help="a model that comes with this repository, see pretrained/")
@@ -68,13 +68,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the futures (default: 0)")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier prediction in --out")
-    args = parser.parse_args()
-    with one_line_errors():
-        predict(args)
-        return 0
 
 
-def predict(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Predict as the arguments and the run's config say."""
     least = {"context": 1, "horizon": 1, "start": 0, "num_samples": 1, "seed": 0}
     for name, minimum in least.items():
@@ -313,7 +309,3 @@ def _frames(numbers: range) -> str:
     if len(numbers) == 1:
         return f"frame {numbers[0]}"
     return f"frames {numbers[0]} to {numbers[-1]}" + (f", {numbers.step} apart" if numbers.step > 1 else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
