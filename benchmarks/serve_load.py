@@ -1,4 +1,4 @@
-"""How long do concurrent clients wait for htsr serve, are all their answers right, and does its memory stay where it is?
+"""How long do concurrent clients wait for the service, are its answers right, and does its memory stay where it is?
 
     python -m benchmarks.serve_load --model exported/conv_lstm [--clients 50] [--rounds 4] [--horizon 20]
 

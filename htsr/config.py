@@ -168,8 +168,8 @@ def find_config(name: str | Path) -> Path:
     """Return the path of a config: the file of that name, else the one that comes with htsr.
 
     Args:
-        name: a path, or the name of a bundled config, such as ``"cms_lstm/mmnist"``; ``.yml`` and a leading ``configs/``
-            may be left out.
+        name: a path, or the name of a config that comes with htsr, such as ``"cms_lstm/mmnist"``; it may begin with
+            ``configs/`` and end in ``.yml``.
 
     Raises:
         InputError: there is no such file and no such config.
@@ -188,7 +188,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def shipped(name: str) -> Path:
-    """Return the folder ``configs`` or ``pretrained``, which a checkout has beside the package, an installation in it."""
+    """Return the folder ``configs`` or ``pretrained``: in an installed package, beside that of a checkout."""
     package = Path(__file__).parent
     return package / name if (package / name).is_dir() else package.parent / name
 

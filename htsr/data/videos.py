@@ -1,4 +1,4 @@
-"""Any videos: a folder with one file a video or one sub-folder of images a video, or what ``htsr prepare`` made of it."""
+"""Any videos: a folder of files, or of folders of images, one a video; or what ``htsr prepare`` made of it."""
 
 import hashlib
 import json
