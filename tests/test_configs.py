@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
+from htsr.cli.main import main
 from htsr.config import check_named, check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
 from htsr.data.video.files import write_video
@@ -138,7 +138,7 @@ def test_config_binds(path):
     with keras.StatelessScope(initialize_variables=False):
         model = build_model(**{"frame_shape": shape, **config["model"]})
     assert model.count_params() > 10_000
-    assert f"--config {path.relative_to(ROOT)}" in path.read_text()
+    assert f"htsr train --config {name_of(path).removesuffix('.yml')}" in path.read_text()
 
 
 def shrunk(path, logdir, request, *widths):
@@ -153,9 +153,7 @@ def shrunk(path, logdir, request, *widths):
     settings = [argument for key, value in wanted.items() for argument in ("--set", f"{key}={value}")]
     if data in READ_FROM_FILES:
         settings += ["--datadir", str(request.getfixturevalue(data))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", "--config", str(path), "--logdir", str(logdir), *settings])
-        assert train.main() == 0
+    assert main(["train", "--config", str(path), "--logdir", str(logdir), *settings]) == 0
     run = logdir / path.relative_to(ROOT / "configs").with_suffix("")
     assert (run / "model" / "step_1" / "manifest.json").exists()
     return run
@@ -194,7 +192,7 @@ def test_rows_of_table_3(path):
     for layer in model.cells:
         assert getattr(layer.ce, "steps", 0) == 5 * ("ce" in parts) if hasattr(layer, "ce") else not parts
         assert not hasattr(layer, "se") or getattr(layer.se, "scales", ()) == scales.get((parts or [""])[-1], ())
-    assert f"--config {path.relative_to(ROOT)}" in path.read_text()
+    assert f"htsr train --config {name_of(path).removesuffix('.yml')}" in path.read_text()
     assert config["train"]["steps"] == 80000 == 2 * config["model"]["sampling_steps"]
 
 

@@ -1,4 +1,4 @@
-"""Any videos: a folder with one file a video or one sub-folder of images a video, or what ``prepare.py`` made of it."""
+"""Any videos: a folder of files, or of folders of images, one a video; or what ``htsr prepare`` made of it."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def videos(
 ) -> Clips:
     """Clips of your own videos, windows of (seq_len, height, width, channels).
 
-    Which video is in which split: as ``prepare.py`` wrote; else as ``splits.json`` in the folder says, ``{"train":
+    Which video is in which split: as ``htsr prepare`` wrote; else as ``splits.json`` in the folder says, ``{"train":
     [names], "valid": [names], "test": [names]}``; else by the folders ``train``, ``valid`` and ``test``; else
     automatically, by a hash of their names, about 70 % / 15 % / 15 %, so that a new video moves no other (but for the
     first few). One or two videos are divided in time in the same shares. Where nothing is "valid", the last twentieth
@@ -178,7 +178,7 @@ def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, 
     """The format that the videos were prepared in, which arguments may repeat but not change."""
     if "splits" not in manifest:
         raise InputError(
-            f"{folder} is an entry of the cache; name the folder of the videos, or one that prepare.py made"
+            f"{folder} is an entry of the cache; name the folder of the videos, or one that htsr prepare made"
         )
     form = FrameFormat(**manifest["format"])
     has = _arguments(form)

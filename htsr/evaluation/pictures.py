@@ -11,9 +11,9 @@ from htsr.evaluation.scoring import MODEL
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
 from htsr.report import figures
+from htsr.report.prediction import GIF_FRAMES
 
 CHUNK = 50  # predicted frames at once
-GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
 GIF_SAMPLES = 3
 RULE = "PSNR of the first sample averaged over the horizon"
 

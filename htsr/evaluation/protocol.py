@@ -22,7 +22,7 @@ from htsr.metrics import METRIC_SPEC
 from htsr.models.htsr.model import HTSR
 from htsr.report.html import write_report
 from htsr.runs.card import write_card
-from htsr.runs.folder import find_run, load_run, upgrade_data
+from htsr.runs.folder import find_run, load_run, read_run_config, upgrade_data
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "batched", "num_pictures")  # arguments of `evaluate` that change a rounding at most
@@ -112,7 +112,7 @@ def evaluate_run(
         InputError: run, protocol and data do not fit each other.
     """
     run = find_run(logdir)
-    trained = read_config(run / "config.yml")["data"]
+    trained = read_run_config(run)["data"]
     same = trained.get("name") == protocol.data["name"]
     if same and trained.get("persons") != protocol.data.get("persons"):
         raise InputError(

@@ -3,11 +3,11 @@
 import fcntl
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htsr.config import read_config
+from htsr.config import read_config, read_overrides
 from htsr.errors import InputError
 from htsr.runs.checkpoints import assign_model, load, step_of
 
@@ -33,9 +33,12 @@ def find_run(logdir: str | Path) -> Path:
     return run
 
 
-def read_run_config(run: str | Path) -> dict[str, dict[str, Any]]:
-    """Return the config of a run, in today's words."""
-    return upgrade(read_config(Path(run) / "config.yml"))
+def read_run_config(run: str | Path, overrides: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return the config of a run, in today's words, with overrides such as ``"eval.horizon=20"`` on top of it."""
+    config = upgrade(read_config(Path(run) / "config.yml"))
+    for section, values in read_overrides(overrides).items():
+        config[section] |= values
+    return config
 
 
 def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,21 +1,17 @@
 """Release a trained model: a run folder of its weights alone, in half precision, with a card.
 
-    python -m htsr.runs.release logs/mmnist_laptop pretrained/htsr-mmnist-laptop
-
-The folder is used like any run folder (``--logdir``, ``htsr.load_model``), but has a sixth of a checkpoint's size and
-no optimiser: it cannot be trained further.
+The folder is used like any run folder (``--logdir``, ``htsr.load_model``). It has a sixth of a checkpoint's size and no
+optimiser, so it cannot be trained further.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from htsr import files
 from htsr.config import save_config
-from htsr.errors import InputError, one_line_errors
-from htsr.runs import checkpoints, environment
+from htsr.errors import InputError
+from htsr.runs import checkpoints
 from htsr.runs.card import write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
@@ -50,19 +46,3 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
         checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
         write_card(folder, out.name, results=run)
     return out
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("logdir", help="run folder")
-    parser.add_argument("out", help="folder to create")
-    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
-    args = parser.parse_args()
-    with one_line_errors():
-        environment.import_tensorflow_quietly()
-        print(f"released to {release(args.logdir, args.out, args.checkpoint)}")
-        return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Train a model of a few numbers: what is tested of training is the same for every model, and this one starts quickly.
 
-Run as a program it is ``train.py`` that knows one model more.
+Run as a program it is ``htsr train`` that knows one model more.
 """
 
 import sys
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from htsr.cli.main import main
 from htsr.models import MODELS
 from htsr.models.base import VideoModel
 from htsr.ops import noise
@@ -49,7 +50,5 @@ class Stub(VideoModel):
 
 
 if __name__ == "__main__":
-    import train
-
     MODELS["stub"] = Stub
-    sys.exit(train.main())
+    sys.exit(main(["train", *sys.argv[1:]]))

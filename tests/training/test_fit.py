@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
-
-import train
 
 ROOT = Path(__file__).parents[2]
 STUB = Path(__file__).with_name("stub_model.py")
@@ -46,10 +45,10 @@ def config(configs):
 
 
 def start(config, logdir, *arguments):
-    command = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
+    arguments = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -230,14 +229,11 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--name", "../x"], "run name must be a relative path"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, message, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, message):
     before = (htsr_run / "config.yml").read_bytes()
-    command = ["train.py", "--config", str(configs["htsr"]), "--logdir", str(htsr_run.parent), *arguments]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stop:
-        train.main()
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    done = command.run("train", "--config", configs["htsr"], "--logdir", htsr_run.parent, *arguments)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
     assert (htsr_run / "config.yml").read_bytes() == before
@@ -271,12 +267,10 @@ def test_not_a_number_stops_with_step_and_term(config, tmp_path):
     assert newest(tmp_path / "tiny") < 60
 
 
-def test_full_disk(config, tmp_path, monkeypatch, capsys):
+def test_full_disk(configs, tmp_path, monkeypatch):
     """The log cannot be written: one line, and what is there is not touched."""
     monkeypatch.setattr("htsr.training.log.new_file", lambda path: open("/dev/full", "w"))  # noqa: SIM115
-    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(config), "--logdir", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        train.main()
-    assert stop.value.code == 2
-    assert "No space left on device" in capsys.readouterr().err
+    done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
     assert not (tmp_path / "tiny" / "metrics.jsonl").exists()
