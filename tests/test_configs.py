@@ -2,17 +2,15 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
 from htsr.config import read_config, save_config
 from htsr.data import load_clips
 from htsr.data.video.files import write_video
@@ -111,12 +109,11 @@ def test_config_runs(path, tmp_path, monkeypatch, request):
     settings = [argument for key, value in shrunk.items() for argument in ("--set", f"{key}={value}")]
     if config["data"]["name"] in READ_FROM_FILES:
         settings += ["--datadir", str(request.getfixturevalue(config["data"]["name"]))]
-    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path), "--logdir", str(tmp_path), *settings])
-    assert train.main() == 0
+    assert command.run("train", "--config", path, "--logdir", tmp_path, *settings).returncode == 0
     run = tmp_path / path.relative_to(ROOT / "configs").with_suffix("")
     assert (run / "model" / "step_1" / "manifest.json").exists()
     assert load_model(run).count_params() > 10_000
-    assert f"--config {path.relative_to(ROOT)}" in path.read_text()
+    assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
 
 
 @pytest.mark.parametrize("path", TABLE3, ids=name_of)
@@ -131,7 +128,7 @@ def test_rows_of_table_3(path):
     for layer in model.cells:
         assert getattr(layer.ce, "steps", 0) == 5 * ("ce" in parts) if hasattr(layer, "ce") else not parts
         assert not hasattr(layer, "se") or getattr(layer.se, "scales", ()) == scales.get((parts or [""])[-1], ())
-    assert f"--config {path.relative_to(ROOT)}" in path.read_text()
+    assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
     assert config["train"]["steps"] == 80000 == 2 * config["model"]["sampling_steps"]
 
 
@@ -149,8 +146,7 @@ def test_rows_of_table_3_learn(path, tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     save_config(config, tmp_path / "config.yml")
     checkpoints.save(tmp_path / "model", 50, checkpoints.model_arrays(model))
-    command = [sys.executable, ROOT / "eval_with_LPIPS.py", "--logdir", tmp_path, "--num-examples", "1"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    assert command.run_child("evaluate", "--logdir", tmp_path, "--num-examples", 1).returncode == 0
     (result,) = (tmp_path / "eval").glob("*/curves.npz")
     truth = next(load_clips(split="test", **{**config["data"], "batch_size": 1}).examples(1))
     error = np.square(model.rollout(truth[:, :10], 10)[0].clip(0, 1) - truth[:, 10:]).mean((2, 3, 4))
@@ -159,17 +155,18 @@ def test_rows_of_table_3_learn(path, tmp_path):
 
 def test_readme_commands():
     readme = (ROOT / "README.md").read_text()
-    commands = [line for block in re.findall(r"```bash\n(.*?)```", readme, re.S) for line in block.splitlines()]
-    scripts = [command.split("python ")[-1] for command in commands if ".py" in command]
-    assert len(scripts) >= 3
-    for command in scripts:
-        script, *arguments = shlex.split(command.replace("[", "").replace("]", ""))
-        help_text = subprocess.run(
-            [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", readme, re.S) for line in block.splitlines()]
+    aliases = {"train.py": "htsr train", "eval_with_LPIPS.py": "htsr evaluate"}
+    for script, name in aliases.items():
+        lines = [line.replace(f"python {script}", name) for line in lines]
+    commands = [line[line.index("htsr ") :] for line in lines if re.search(r"(^|[ /])htsr ", line)]
+    assert len(commands) >= 3
+    for line in commands:
+        _, name, *arguments = shlex.split(line.replace("[", "").replace("]", ""))
+        help_text = command.run(name, "--help").stdout
         for argument in arguments:
-            assert not argument.startswith("--") or argument in help_text, command
-            assert not argument.endswith(".yml") or (ROOT / argument).exists(), command
+            assert not argument.startswith("--") or argument in help_text, line
+            assert not argument.endswith(".yml") or (ROOT / argument).exists(), line
     for path in re.findall(r"`(configs/[\w/]+\.yml)`", readme):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([^)#]+)\)", readme):

@@ -4,16 +4,12 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 
-import train
-
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 model: {name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, channels_mult: 0.125}
 data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
@@ -31,14 +27,20 @@ def config(tmp_path_factory):
 
 
 def start(config, logdir, *arguments):
-    command = [sys.executable, ROOT / "train.py", "--config", config, "--logdir", logdir, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return command.start_child("train", "--config", config, "--logdir", logdir, *arguments, **options)
 
 
 def finish(config, logdir, *arguments):
     process = start(config, logdir, *arguments)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def finish_here(config, logdir, *arguments):
+    """As ``finish``, in this process."""
+    done = command.run("train", "--config", config, "--logdir", logdir, *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 def last_state(run):
@@ -197,14 +199,11 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--name", "../x"], "run name must be a relative path"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, message, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, message):
     before = (uninterrupted / "config.yml").read_bytes()
-    command = ["train.py", "--config", str(config), "--logdir", str(uninterrupted.parent), *arguments]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stop:
-        train.main()
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    done = command.run("train", "--config", config, "--logdir", uninterrupted.parent, *arguments)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
     assert (uninterrupted / "config.yml").read_bytes() == before
@@ -223,16 +222,18 @@ def test_second_run_in_a_folder_is_refused(config, tmp_path):
 
 def test_a_run_without_checkpoint_takes_another_config(config, tmp_path):
     """A first try that was refused while training leaves nothing that a corrected one would contradict."""
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=3")
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=3")
     assert status == 2
     assert "a batch of 4 clips cannot be cut into train.accumulate = 3 equal parts" in output
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
                             "--set", "train.warmup_steps=0")  # fmt: skip
     assert status == 0, output
 
 
 def test_not_a_number_stops_with_step_and_term(config, tmp_path):
-    status, output = finish(config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0")
+    status, output = finish_here(
+        config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0"
+    )
     assert status == 2, output
     assert "training stopped at step " in output
     assert newest(tmp_path / "tiny") < 60
