@@ -2,17 +2,15 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from htsr.cli.main import main
 from htsr.config import check_named, check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
 from htsr.data.video.files import write_video
@@ -138,7 +136,7 @@ def test_config_binds(path):
     with keras.StatelessScope(initialize_variables=False):
         model = build_model(**{"frame_shape": shape, **config["model"]})
     assert model.count_params() > 10_000
-    assert f"htsr train --config {name_of(path).removesuffix('.yml')}" in path.read_text()
+    assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
 
 
 def shrunk(path, logdir, request, *widths):
@@ -153,7 +151,7 @@ def shrunk(path, logdir, request, *widths):
     settings = [argument for key, value in wanted.items() for argument in ("--set", f"{key}={value}")]
     if data in READ_FROM_FILES:
         settings += ["--datadir", str(request.getfixturevalue(data))]
-    assert main(["train", "--config", str(path), "--logdir", str(logdir), *settings]) == 0
+    assert command.run("train", "--config", path, "--logdir", logdir, *settings).returncode == 0
     run = logdir / path.relative_to(ROOT / "configs").with_suffix("")
     assert (run / "model" / "step_1" / "manifest.json").exists()
     return run
@@ -192,7 +190,7 @@ def test_rows_of_table_3(path):
     for layer in model.cells:
         assert getattr(layer.ce, "steps", 0) == 5 * ("ce" in parts) if hasattr(layer, "ce") else not parts
         assert not hasattr(layer, "se") or getattr(layer.se, "scales", ()) == scales.get((parts or [""])[-1], ())
-    assert f"htsr train --config {name_of(path).removesuffix('.yml')}" in path.read_text()
+    assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
     assert config["train"]["steps"] == 80000 == 2 * config["model"]["sampling_steps"]
 
 
@@ -210,8 +208,7 @@ def test_rows_of_table_3_learn(path, tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     save_config(config, tmp_path / "config.yml")
     checkpoints.save(tmp_path / "model", 50, checkpoints.model_arrays(model))
-    command = [sys.executable, ROOT / "eval_with_LPIPS.py", "--logdir", tmp_path, "--num-examples", "1"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    assert command.run_child("evaluate", "--logdir", tmp_path, "--num-examples", 1).returncode == 0
     (result,) = (tmp_path / "eval").glob("*/curves.npz")
     truth = next(load_clips(split="test", **{**config["data"], "batch_size": 1}).examples(1))
     error = np.square(model.rollout(truth[:, :10], 10)[0].clip(0, 1) - truth[:, 10:]).mean((2, 3, 4))
@@ -220,17 +217,18 @@ def test_rows_of_table_3_learn(path, tmp_path):
 
 def test_readme_commands():
     readme = (ROOT / "README.md").read_text()
-    commands = [line for block in re.findall(r"```bash\n(.*?)```", readme, re.S) for line in block.splitlines()]
-    scripts = [command.split("python ")[-1] for command in commands if ".py" in command]
-    assert len(scripts) >= 3
-    for command in scripts:
-        script, *arguments = shlex.split(command.replace("[", "").replace("]", ""))
-        help_text = subprocess.run(
-            [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", readme, re.S) for line in block.splitlines()]
+    aliases = {"train.py": "htsr train", "eval_with_LPIPS.py": "htsr evaluate"}
+    for script, name in aliases.items():
+        lines = [line.replace(f"python {script}", name) for line in lines]
+    commands = [line[line.index("htsr ") :] for line in lines if re.search(r"(^|[ /])htsr ", line)]
+    assert len(commands) >= 3
+    for line in commands:
+        _, name, *arguments = shlex.split(line.replace("[", "").replace("]", ""))
+        help_text = command.run(name, "--help").stdout
         for argument in arguments:
-            assert not argument.startswith("--") or argument in help_text, command
-            assert not argument.endswith(".yml") or (ROOT / argument).exists(), command
+            assert not argument.startswith("--") or argument in help_text, line
+            assert not argument.endswith(".yml") or (ROOT / argument).exists(), line
     for path in re.findall(r"`(configs/[\w/]+\.yml)`", readme):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([^)#]+)\)", readme):

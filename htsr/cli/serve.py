@@ -7,9 +7,9 @@ Then open http://127.0.0.1:8000, or
 
     curl --data-binary @clip.mp4 "http://127.0.0.1:8000/predict?horizon=60&format=gif" -o prediction.gif
 
-There is no login and no encryption: who is to reach it from elsewhere goes through a proxy that has both. The protocol
-of live predictions is described in htsr/serving/live.py. SIGTERM and Ctrl-C let running work finish. It needs the
-packages of the extra "serve"; TensorFlow alone runs the model.
+The service has no login and no encryption: put a proxy that has both before it, where other machines are to reach it.
+The docstring of htsr.serving.live describes the protocol of live predictions. SIGTERM and Ctrl-C let running work
+finish. The command needs the packages of the extra "serve"; TensorFlow alone runs the model.
 """
 
 import argparse

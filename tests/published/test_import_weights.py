@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -12,6 +10,7 @@ import pytest
 import tensorflow as tf
 import torch_writer
 import yaml
+from command import run
 
 import htsr
 from htsr.errors import InputError
@@ -397,20 +396,16 @@ def test_settings_of_the_original_that_are_not_supported(tmp_path):
 # ---- the run
 
 
-def run_script(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_script_then_training_goes_on(tmp_path):
-    """Imported by the script, trained for a step by train.py, without Adam's slots and with averages; its card."""
-    imported = run_script(
-        "import_weights.py", "--from", "conv_lstm", "--file", DATA / "convlstm_small.pt",
+    """Imported by the command, trained for a step by ``htsr train``, without Adam's slots and with averages; its card."""
+    imported = run(
+        "import", "--from", "conv_lstm", "--file", DATA / "convlstm_small.pt",
         "--out", tmp_path / "logs/own", "--set", *SIZED,
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
     model = "- model: recurrent conv_lstm, 32,128 parameters, stored as float32, frames of 32x32x1"
     assert imported.stdout.startswith(f"# own\n\n{model}\n")
-    run = tmp_path / "logs" / "own"
+    folder = tmp_path / "logs" / "own"
     settings = [
         "train.steps=1",
         "train.valid_examples=1",
@@ -418,22 +413,22 @@ def test_script_then_training_goes_on(tmp_path):
         "data.batch_size=1",
         "train.ema_decay=0.5",
     ]
-    trained = run_script(
-        "train.py", "--config", run / "config.yml", "--logdir", tmp_path / "logs", "--name", "own",
+    trained = run(
+        "train", "--config", folder / "config.yml", "--logdir", tmp_path / "logs", "--name", "own",
         *(part for setting in settings for part in ("--set", setting)),
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    before, after = (checkpoints.load(run / "model", step)[1] for step in (0, 1))
+    before, after = (checkpoints.load(folder / "model", step)[1] for step in (0, 1))
     moved = [np.abs(after[name] - before[name]).max() for name in before]
     assert 0 < max(moved) < 1e-2
     assert np.abs(after["ema/output/kernel"] - before["model/output/kernel"]).max() < 1e-2
-    assert "step 1;" in write_card(run).read_text()
+    assert "step 1;" in write_card(folder).read_text()
 
 
 @pytest.mark.parametrize("content", [b"no weights", b""])
 def test_script_refuses_in_one_line(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
-    done = run_script("import_weights.py", "--from", "gmg", "--file", tmp_path / "w.pt", "--out", tmp_path / "run")
+    done = run("import", "--from", "gmg", "--file", tmp_path / "w.pt", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

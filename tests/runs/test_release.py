@@ -1,9 +1,8 @@
 """Releasing a run: half precision, a card, an ordinary run folder."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import keras
 import numpy as np
 import pytest
@@ -59,10 +58,9 @@ def test_refusals(run, tmp_path):
     with pytest.raises(InputError, match=r"has values beyond float16 \(65504\); release another checkpoint"):
         release(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    command = [sys.executable, "-m", "htsr.runs.release", str(run), str(run)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = command.run("release", run, run)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"error: {run} exists; choose another folder to release to, or remove it"
+    assert done.line == f"error: {run} exists; choose another folder to release to, or remove it"
 
 
 @pytest.mark.parametrize(("name", "psnr"), [("htsr-mmnist-laptop", 19.5), ("cms_lstm-mmnist-laptop", 17.5)])

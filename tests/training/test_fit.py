@@ -12,8 +12,10 @@ from pathlib import Path
 import command
 import numpy as np
 import pytest
+from stub_model import Stub
 
-ROOT = Path(__file__).parents[2]
+from htsr import models
+
 STUB = Path(__file__).with_name("stub_model.py")
 MODELS = {
     "stub": "{name: stub}",
@@ -27,6 +29,11 @@ train: {steps: 60, learning_rate: 1.0e-3, warmup_steps: 5, schedule: cosine, ema
         valid_every: 30, valid_examples: 4, valid_context: 4, valid_horizon: 3, checkpoint_every: 3}
 eval: {context: 4, horizon: 5}
 """
+
+
+@pytest.fixture(autouse=True)
+def stub_is_known(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "stub", Stub)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +53,20 @@ def config(configs):
 
 def start(config, logdir, *arguments):
     arguments = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(config, logdir, *arguments):
     process = start(config, logdir, *arguments)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def finish_here(config, logdir, *arguments):
+    """As ``finish``, in this process."""
+    done = command.run("train", "--config", config, "--logdir", logdir, *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 def last_state(run):
@@ -252,16 +263,18 @@ def test_second_run_in_a_folder_is_refused(config, tmp_path):
 
 def test_a_run_without_checkpoint_takes_another_config(config, tmp_path):
     """A first try that was refused while training leaves nothing that a corrected one would contradict."""
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=3")
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=3")
     assert status == 2
     assert "a batch of 4 clips cannot be cut into train.accumulate = 3 equal parts" in output
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
                             "--set", "train.warmup_steps=0")  # fmt: skip
     assert status == 0, output
 
 
 def test_not_a_number_stops_with_step_and_term(config, tmp_path):
-    status, output = finish(config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0")
+    status, output = finish_here(
+        config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0"
+    )
     assert status == 2, output
     assert "training stopped at step " in output
     assert newest(tmp_path / "tiny") < 60
