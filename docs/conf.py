@@ -8,8 +8,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 
-import rooms  # noqa: E402
-
 import htsr  # noqa: E402
 
 project = "htsr"
@@ -43,5 +41,3 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
-
-rooms.write_rooms(HERE.parent / "htsr", HERE / "api" / "rooms")

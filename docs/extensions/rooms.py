@@ -1,24 +1,10 @@
-"""One page of the API reference for each room of the package, written from the files that are there."""
+"""The directive ``{room} NAME``: the reference of every module of ``htsr/NAME``, or of the modules at the top."""
 
 from pathlib import Path
 
-ROOMS = {
-    "models": "Models",
-    "layers": "Layers",
-    "ops": "Functions without weights",
-    "data": "Data",
-    "training": "Training",
-    "runs": "Runs",
-    "metrics": "Metrics",
-    "evaluation": "Evaluation",
-    "report": "Reports",
-    "export": "Export",
-    "published": "Published weights",
-    "serving": "Serving",
-}
-PAGE = """# {title}: `htsr.{room}`
+from sphinx.util.docutils import SphinxDirective
 
-"""
+PACKAGE = Path(__file__).parent.parent.parent / "htsr"
 MODULE = """## `{module}`
 
 ```{{eval-rst}}
@@ -30,25 +16,23 @@ MODULE = """## `{module}`
 """
 
 
-def write_rooms(package: Path, out: Path) -> None:
-    """Write ``<out>/<room>.md`` for every room; a page that has not changed is left as it is."""
-    out.mkdir(exist_ok=True)
-    for room, title in ROOMS.items():
-        paths = sorted((package / room).rglob("*.py"))
-        names = [".".join(path.relative_to(package.parent).with_suffix("").parts) for path in paths]
-        modules = dict.fromkeys(name.removesuffix(".__init__") for name in names)
-        _write(out / f"{room}.md", PAGE.format(title=title, room=room) + "".join(map(_module, modules)))
-    single = [name for name in ("config", "checks", "errors", "files") if (package / f"{name}.py").exists()]
-    _write(out / "base.md", "# Config, files and errors\n\n" + "".join(_module(f"htsr.{name}") for name in single))
+class Room(SphinxDirective):
+    """Document the modules of a room."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Return the sections of the modules, in the order of their names."""
+        text = "".join(MODULE.format(module=module) for module in modules(self.arguments[0]))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
-def _module(module: str) -> str:
-    return MODULE.format(module=module)
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+def modules(room: str) -> list[str]:
+    """Return the modules of a room by name; ``.`` stands for those that belong to none."""
+    folder = PACKAGE / room
+    paths = folder.glob("[a-z]*.py") if room == "." else folder.rglob("*.py")
+    names = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
+    return sorted(name.removesuffix(".__init__") for name in names)
 
 
 def _skip(app, what, name, obj, skip, options) -> bool | None:
@@ -57,6 +41,7 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
 
 
 def setup(app):
-    """Connect to Sphinx."""
+    """Add the directive."""
+    app.add_directive("room", Room)
     app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True}
