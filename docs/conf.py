@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 
-import htsr  # noqa: E402
+import htsr.models  # noqa: E402 (before autodoc, whose own way of importing TensorFlow Probability cannot stand)
 
 project = "htsr"
 author = "the htsr authors"
@@ -33,6 +33,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Call arguments", "params_style")]
 maximum_signature_line_length = 88
 
 html_theme = "furo"

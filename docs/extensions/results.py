@@ -7,6 +7,7 @@ A result file says ``commands``, ``steps``, ``seed``, ``machine``, ``date`` and 
 from pathlib import Path
 
 import yaml
+from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 FOLDER = Path(__file__).parent.parent / "results"
@@ -22,7 +23,10 @@ class Results(SphinxDirective):
         """Return the nodes of the file's Markdown."""
         path = FOLDER / f"{self.arguments[0]}.yml"
         self.env.note_dependency(str(path))
-        return self.parse_text_to_nodes(markdown(read(path)))
+        found = self.parse_text_to_nodes(markdown(read(path)))
+        for table in (node for node in found if isinstance(node, nodes.table)):
+            table["classes"].append("results")
+        return found
 
 
 def read(path: Path) -> dict:

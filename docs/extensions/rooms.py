@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sphinx.util import inspect
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = Path(__file__).parent.parent.parent / "htsr"
@@ -10,6 +11,7 @@ MODULE = """## `{module}`
 ```{{eval-rst}}
 .. automodule:: {module}
    :members:
+   :ignore-module-all:
    :show-inheritance:
 ```
 
@@ -40,8 +42,16 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def _signature(app, what, name, obj, options, signature, returns):
+    """Show the arguments of a layer's or model's constructor, which Keras hides behind ``__new__``."""
+    if what == "class" and signature == "(*args, **kwargs)":
+        return inspect.stringify_signature(inspect.signature(obj.__init__, bound_method=True)), returns
+    return None
+
+
 def setup(app):
     """Add the directive."""
     app.add_directive("room", Room)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _signature)
     return {"parallel_read_safe": True}

@@ -1,12 +1,13 @@
 """Write the tree of the package into ``docs/design.md``: ``python docs/extensions/tree.py``."""
 
 import ast
+import textwrap
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent
 PACKAGE = DOCS.parent / "htsr"
 BEGIN, END = "<!-- tree -->\n", "<!-- end of tree -->"
-WIDTH = 120
+WIDTH, INDENT = 90, " " * 16
 
 
 def tree() -> str:
@@ -16,15 +17,11 @@ def tree() -> str:
     for folder in folders:
         depth = len(folder.relative_to(PACKAGE).parts)
         said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
-        lines.append(f"{'  ' * depth}{folder.name}/".ljust(16) + said.split("\n")[0])
-        line = " " * 16
-        for name in sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")):
-            if len(line) + len(name) + 2 > WIDTH:
-                lines.append(line.rstrip())
-                line = " " * 16
-            line += f"{name}  "
-        lines.append(line.rstrip())
-    return "```text\n" + "\n".join(line for line in lines if line) + "\n```\n"
+        names = "  ".join(sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")))
+        head = f"{'  ' * depth}{folder.name}/".ljust(len(INDENT))
+        for text, first in ((said.split("\n")[0], head), (names, INDENT)):
+            lines += textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=INDENT, drop_whitespace=True)
+    return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
 def replaced(page: str) -> str:
