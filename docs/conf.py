@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 
-import htsr.models  # noqa: E402 (before autodoc, whose own way of importing TensorFlow Probability cannot stand)
+import htsr.models  # noqa: E402
 
 project = "htsr"
 author = "the htsr authors"

@@ -1,4 +1,4 @@
-"""Write the tree of the package into ``docs/design.md``: ``python docs/extensions/tree.py``."""
+"""Write the tree of the package into ``docs/design.md``: ``python docs/extensions/package_tree.py``."""
 
 import ast
 import textwrap
