@@ -7,26 +7,9 @@ A result file says ``commands``, ``steps``, ``seed``, ``machine``, ``date`` and 
 from pathlib import Path
 
 import yaml
-from docutils import nodes
-from sphinx.util.docutils import SphinxDirective
 
 FOLDER = Path(__file__).parent.parent / "results"
 KEYS = ("commands", "steps", "seed", "machine", "date", "clips", "tables")
-
-
-class Results(SphinxDirective):
-    """Read one result file and show it."""
-
-    required_arguments = 1
-
-    def run(self):
-        """Return the nodes of the file's Markdown."""
-        path = FOLDER / f"{self.arguments[0]}.yml"
-        self.env.note_dependency(str(path))
-        found = self.parse_text_to_nodes(markdown(read(path)))
-        for table in (node for node in found if isinstance(node, nodes.table)):
-            table["classes"].append("results")
-        return found
 
 
 def read(path: Path) -> dict:
@@ -55,6 +38,23 @@ def markdown(result: dict) -> str:
 
 
 def setup(app):
-    """Add the directive."""
+    """Add the directive; only here Sphinx is needed."""
+    from docutils import nodes
+    from sphinx.util.docutils import SphinxDirective
+
+    class Results(SphinxDirective):
+        """Read one result file and show it."""
+
+        required_arguments = 1
+
+        def run(self):
+            """Return the nodes of the file's Markdown."""
+            path = FOLDER / f"{self.arguments[0]}.yml"
+            self.env.note_dependency(str(path))
+            found = self.parse_text_to_nodes(markdown(read(path)))
+            for table in (node for node in found if isinstance(node, nodes.table)):
+                table["classes"].append("results")
+            return found
+
     app.add_directive("results", Results)
     return {"parallel_read_safe": True}
