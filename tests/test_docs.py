@@ -230,7 +230,13 @@ def test_documented_commands_run(tmp_path, monkeypatch):
 
 # ---- examples in Python
 
-SHORTER = {"horizon=300": "horizon=2", "horizon=64": "horizon=2", "seq_len=100": "seq_len=38", "steps=20": "steps=1"}
+SHORTER = {
+    "htsr-mmnist-laptop": "cms_lstm-mmnist-laptop",
+    "horizon=300": "horizon=2",
+    "horizon=64": "horizon=2",
+    "seq_len=100": "seq_len=38",
+    "steps=20": "steps=1",
+}
 
 
 def run_examples(page: Path, names: dict) -> dict:
