@@ -169,6 +169,7 @@ class Curves:
             units: what the range 0 … 1 stands for.
 
         Returns:
+            Three tables,
             ``{"metrics": {metric: {"label", "better", "form"}}, "curves": {series: {column: curve}}, "differences":
             {series: {column: curve}}}``; a column is a metric or, with K samples, also ``<metric>_mean<K>`` and
             ``<metric>_best<K>``; a curve is

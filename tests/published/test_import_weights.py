@@ -397,7 +397,7 @@ def test_settings_of_the_original_that_are_not_supported(tmp_path):
 
 
 def test_script_then_training_goes_on(tmp_path):
-    """Imported by the command, trained for a step by ``htsr train``, without Adam's slots and with averages; its card."""
+    """Imported, trained for a step by ``htsr train``, without Adam's slots and with averages; its card."""
     imported = run(
         "import", "--from", "conv_lstm", "--file", DATA / "convlstm_small.pt",
         "--out", tmp_path / "logs/own", "--set", *SIZED,
