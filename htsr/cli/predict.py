@@ -160,10 +160,10 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
     """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
     from tqdm import tqdm
 
-    from htsr.data.clips import Clips
+    from htsr.data.clips import as_floats
     from htsr.evaluation.pictures import CHUNK
 
-    clip = next(Clips(_OneClip(context.frames), batch_size=1).examples())
+    clip = as_floats(context.frames)[None]
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
     pieces = []
     with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
@@ -196,20 +196,6 @@ def save(out: Path, context: Context, prediction: np.ndarray, report: dict, trut
     np.savez_compressed(out / "prediction.npz", context=context.frames, prediction=prediction, fps=fps, **known)
     (out / "predict.json").write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
     save_pictures(out, context.frames, known | label_futures(prediction[:PICTURED]), fps)
-
-
-class _OneClip:
-    """Frames as a source of clips."""
-
-    num_clips = 1
-
-    def __init__(self, frames: np.ndarray):
-        self.shape: tuple[int, int, int, int] = frames.shape
-        self._frames = frames
-
-    def window(self, index: int, epoch: int) -> np.ndarray:
-        del index, epoch
-        return self._frames
 
 
 def _input(path: Path) -> Video:

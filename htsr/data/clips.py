@@ -109,11 +109,11 @@ class Clips:
         return (self._examples(first, min(first + size, count)) for first in range(start, count, size))
 
     def _examples(self, first: int, last: int) -> np.ndarray:
-        return _as_floats(np.stack([self.window(index) for index in range(first, last)]))
+        return as_floats(np.stack([self.window(index) for index in range(first, last)]))
 
     def _training_clip(self, step: np.int64) -> np.ndarray:
         try:
-            return _as_floats(self.batch(step))
+            return as_floats(self.batch(step))
         except Exception as error:
             self.failure = error
             raise
@@ -125,5 +125,6 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
-def _as_floats(windows: np.ndarray) -> np.ndarray:
+def as_floats(windows: np.ndarray) -> np.ndarray:
+    """Return frames as float32 in [0, 1]: bytes divided by 255, floats as they are."""
     return windows / np.float32(255) if windows.dtype == np.uint8 else windows
