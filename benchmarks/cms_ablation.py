@@ -42,7 +42,8 @@ def main() -> None:
         for name, (ce, se) in VARIANTS.items():
             run = f"{name.replace(' ', '').replace('+', '_').lower().lstrip('_')}_{seed}"
             settings = {
-                "model.ce": ce, "model.se": se, "train.seed": seed, "data.seed": seed, "train.steps": args.steps,
+                "model.cell": f"{{name: cms_lstm, ce: {ce}, se: {se}}}",
+                "train.seed": seed, "data.seed": seed, "train.steps": args.steps,
                 "model.sampling_steps": args.steps // 2, "train.valid_every": args.steps,
             }  # fmt: skip
             overrides = [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]

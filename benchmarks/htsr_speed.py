@@ -61,7 +61,7 @@ def main() -> None:
     jobs = {
         "train step, 8 x 100 frames": lambda: step(clip),
         "  of which frame encoder and decoder": lambda: frames_only(clip),
-        "rollout, 8 x (36 -> 300)": lambda: [None for _ in model.rollout_chunks(clip[:, :36], 300, batched=True)],
+        "rollout, 8 x (36 -> 300)": lambda: [None for _ in model.rollout_chunks(clip[:, :36], 300)],
         "  of which context": lambda: start(clip[:, :36]),
         "  of which latents": lambda: imagine(state),
         "  of which decoding": lambda: [decode(outputs[:, i : i + 50]) for i in range(0, 300, 50)],

@@ -36,9 +36,9 @@ def main() -> None:
     model.compile(Adam(2e-4, model.frozen_in_passes, epsilon=1e-8))
     clip = tf.constant(np.random.default_rng(0).random((BATCH, CONTEXT + HORIZON, 64, 64, 1), np.float32))
     parts = {part.arguments["phase"]: part for part in model.training_passes(clip)}
-    step = tf.function(lambda phase: model._optimizer_step(parts[phase], tf.constant(0)))
+    step = tf.function(lambda phase: model.training_step.take(parts[phase], tf.constant(0)))
     jobs = {
-        "rollout": (1, lambda: [None for _ in model.rollout_chunks(clip[:, :CONTEXT], HORIZON, batched=True)]),
+        "rollout": (1, lambda: [None for _ in model.rollout_chunks(clip[:, :CONTEXT], HORIZON)]),
         "recall": (1, lambda: step("recall")),
         "store": (1, lambda: step("store")),
         **_parts(model, clip, tf),

@@ -19,7 +19,7 @@ MODELS = {
     "conv_lstm": {"cell": "conv_lstm", **OPENSTL},
     "st_lstm": {"cell": "st_lstm", **OPENSTL},
     "motionrnn": {"cell": "motionrnn", **OPENSTL},
-    "gmg": {"cell": "gmg", "key_filters": 32, **OPENSTL},
+    "gmg": {"cell": {"name": "gmg", "key_filters": 32}, **OPENSTL},
 }
 ORIGINAL = {  # seconds of a step and of a rollout, MiB of both; None where it was not measured
     "cms_lstm": (6.76, 2.43, 5832, 347),
@@ -52,10 +52,10 @@ def main() -> None:
     model.compile(keras.optimizers.Adam(1e-3, weight_decay=0.01))
     clip = tf.constant(np.random.default_rng(0).random((batch, 20, 64, 64, 1), np.float32))
     half = tf.constant(500)
-    step = tf.function(lambda c: model._optimizer_step(TrainingPass(c), half))
+    step = tf.function(lambda c: model.training_step.take(TrainingPass(c), half))
     forwards = tf.function(lambda c: model.loss_terms(c, tf.constant(0), half))
     jobs = {
-        "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10, batched=True)],
+        "rollout": lambda: [None for _ in model.rollout_chunks(clip[:, :10], 10)],
         "forwards": lambda: forwards(clip),
         "step": lambda: step(clip),
         **_parts(model.cells[1], batch, model.grid[:2], tf),

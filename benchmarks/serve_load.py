@@ -1,8 +1,8 @@
-"""How long do concurrent clients wait for serve.py, are all their answers right, and does its memory stay where it is?
+"""How long do concurrent clients wait for the service, are its answers right, and does its memory stay where it is?
 
     python -m benchmarks.serve_load --model exported/conv_lstm [--clients 50] [--rounds 4] [--horizon 20]
 
-Starts serve.py on a free port of this machine. Each client has a clip of its own, uploads it once a round, all at the
+Starts htsr serve on a free port of this machine. Each client has a clip of its own, uploads it once a round, all at the
 same time, and holds the answer against the model loaded here. Clients send seeds, and with those a model that draws its
 futures computes one clip at a time (`htsr.serving.batching`); ``--unseeded`` leaves them out, and then the context in
 an answer is checked alone.
@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     clients = [Client(number, args) for number in range(args.clients)]
     expect(clients, args)
-    command = [sys.executable, ROOT / "serve.py", "--model", args.model, "--port", "0"]
+    command = [sys.executable, "-m", "htsr", "serve", "--model", args.model, "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         port = int(re.search(r":(\d+)$", server.stderr.readline()).group(1))

@@ -112,7 +112,7 @@ def _kept_mib(function, batch: int) -> int:
     def run():
         def step(x, _):
             rows, columns = tap_coordinates(offset + tf.reduce_mean(x, -1, keepdims=True))
-            return tf.reduce_mean(function(x, rows, columns), -2), ()
+            return tf.reduce_mean(function(x, rows, columns), -2)
 
         with tf.GradientTape() as tape:
             tape.watch([x, offset])

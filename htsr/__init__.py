@@ -18,7 +18,7 @@ _PUBLIC = {
     "fit": "htsr.training.fit",
     "import_weights": "htsr.published.import_weights",
     "load_clips": "htsr.data",
-    "load_model": "htsr.runs.checkpoints",
+    "load_model": "htsr.runs.folder",
 }
 
 __all__ = [

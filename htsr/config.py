@@ -6,16 +6,14 @@ TensorFlow or any other part of the package: who checks a section hands in the f
 
 import inspect
 import os
-import re
 import reprlib
-import types
-import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from htsr.annotations import Mismatch, convert, describe, number_hint
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.files import new_file
@@ -123,7 +121,7 @@ def check_section(
         elif parameter.default is not parameter.empty:
             resolved[name] = parameter.default
         else:
-            expected = _describe(parameter.annotation)
+            expected = describe(parameter.annotation)
             raise InputError(f"{section}.{name} is missing; expected {expected}: add it to section '{section}'")
     return resolved
 
@@ -164,6 +162,35 @@ def differences(
                 values = [_show(values[key]) if key in values else "absent" for values in (before, now)]
                 found.append(f"{section}.{key}: {values[0]} before, {values[1]} now")
     return found
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the path of a config: the file of that name, else the one that comes with htsr.
+
+    Args:
+        name: a path, or the name of a config that comes with htsr, such as ``"cms_lstm/mmnist"``; it may begin with
+            ``configs/`` and end in ``.yml``.
+
+    Raises:
+        InputError: there is no such file and no such config.
+    """
+    path, folder = Path(name), shipped("configs")
+    if path.is_file():
+        return path
+    known = sorted(found.relative_to(folder).with_suffix("").as_posix() for found in folder.rglob("*.yml"))
+    wanted = path.as_posix().removeprefix("configs/").removesuffix(".yml")
+    if wanted not in known:
+        raise InputError(
+            f"config file {name} does not exist, nor does htsr come with a config of that name; "
+            f"{did_you_mean(wanted, known, 'give a path or one of')}"
+        )
+    return folder / f"{wanted}.yml"
+
+
+def shipped(name: str) -> Path:
+    """Return the folder ``configs`` or ``pretrained``: in an installed package, beside that of a checkout."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 def run_folder(logdir: str | Path, config_path: str | Path, name: str | None = None) -> Path:
@@ -239,87 +266,10 @@ def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str], what:
 def _checked(key: str, value: Any, annotation: Any) -> Any:
     """Return the value as the annotated type, or raise the error that names the key."""
     try:
-        return _convert(value, annotation)
-    except _Mismatch:
-        hint = _number_hint(value, annotation)
-        raise InputError(f"{key}: expected {_describe(annotation)}, received {_show(value)}{hint}") from None
-
-
-class _Mismatch(Exception):
-    """The value is not of the annotated type."""
-
-
-def _convert(value: Any, annotation: Any) -> Any:
-    """Return the value as the annotated type or raise ``_Mismatch``."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in (Any, inspect.Parameter.empty):
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for member in arguments:
-            try:
-                return _convert(value, member)
-            except _Mismatch:
-                continue
-        raise _Mismatch
-    if origin is typing.Literal:
-        return _require(any(value == choice and type(value) is type(choice) for choice in arguments), value)
-    if annotation is float:
-        return float(_require(isinstance(value, int | float) and not isinstance(value, bool), value))
-    if annotation in (bool, int, str, types.NoneType):
-        return _require(type(value) is annotation, value)
-    return _convert_container(value, origin or annotation, arguments)
-
-
-def _convert_container(value: Any, kind: type, arguments: tuple[Any, ...]) -> Any:
-    if kind is dict or kind is Mapping:
-        _require(isinstance(value, dict), value)
-        return {key: _convert(item, arguments[1] if arguments else Any) for key, item in value.items()}
-    if not (isinstance(kind, type) and issubclass(kind, Sequence)):
-        raise TypeError(f"a config cannot supply a value of type {kind}")
-    _require(isinstance(value, list | tuple), value)
-    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-        _require(len(value) == len(arguments), value)
-        return tuple(_convert(item, argument) for item, argument in zip(value, arguments, strict=True))
-    items = [_convert(item, arguments[0] if arguments else Any) for item in value]
-    return items if kind is list else tuple(items)
-
-
-def _require(condition: bool, value: Any) -> Any:
-    if not condition:
-        raise _Mismatch
-    return value
-
-
-def _describe(annotation: Any) -> str:
-    """Return the annotation in words: ``float or None``, ``list of int``, ``one of 'a', 'b'``."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is None:
-        return "null" if annotation is types.NoneType else annotation.__name__
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(member) for member in arguments)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(repr(choice) for choice in arguments)
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"a list of {len(arguments)}: " + ", ".join(_describe(item) for item in arguments)
-    if issubclass(origin, Mapping):
-        return f"a mapping to {_describe(arguments[1])}"
-    return f"a list of {_describe(arguments[0])}"
-
-
-def _number_hint(value: Any, annotation: Any) -> str:
-    """Return the way out where a number was written as text: quoted, or as 1e-4, which YAML 1.1 reads as text."""
-    number = re.fullmatch(r"([+-]?\d+)(\.\d*)?(?:e([+-]?)(\d+))?", value.lower()) if isinstance(value, str) else None
-    if not number:
-        return ""
-    whole, fraction, sign, exponent = number.groups()
-    written = value if exponent is None else f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}"
-    try:
-        _convert(yaml.safe_load(written), annotation)
-    except _Mismatch:
-        return ""
-    return (
-        f"; write {written} without quotes" if exponent is None else f"; write {written} (YAML reads {value} as text)"
-    )
+        return convert(value, annotation)
+    except Mismatch:
+        hint = number_hint(value, annotation)
+        raise InputError(f"{key}: expected {describe(annotation)}, received {_show(value)}{hint}") from None
 
 
 def _plain(value: Any) -> Any:

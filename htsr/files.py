@@ -1,12 +1,16 @@
 """Files and folders that appear whole or not at all, whenever the process or the machine stops."""
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+_LEFT_OVER = 24 * 3600  # seconds, after which nobody is still filling a temporary folder
 
 
 @contextlib.contextmanager
@@ -32,15 +36,26 @@ def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
-    """Context manager: a folder to fill, which becomes ``path`` when the block ends, and is gone where it fails."""
+def new_folder(path: str | Path, shared: bool = False) -> Iterator[Path]:
+    """Context manager: a folder to fill, which becomes ``path`` when the block ends, and is gone where it fails.
+
+    Args:
+        path: its parent is made where it is missing.
+        shared: whether other processes make the same folder: where one of them was faster, its ``path`` stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process with our number that was killed
+    for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-{'[0-9a-f]' * 16}"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > _LEFT_OVER:
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
         temporary.mkdir()
         yield temporary
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not (shared and path.is_dir()):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -47,6 +47,6 @@ def tiny_stand_ins(monkeypatch, tmp_path):
     monkeypatch.setattr(stand_ins, "PERSONS", (1, 20, 21))
     monkeypatch.setattr(stand_ins, "SCENARIOS", (1,))
     monkeypatch.setattr(actions, "ACTIONS", ("boxing", "walking"))
-    stand_ins.stand_in.cache_clear()
+    stand_ins.generate.cache_clear()
     yield tmp_path / "cache"
-    stand_ins.stand_in.cache_clear()
+    stand_ins.generate.cache_clear()

@@ -1,18 +1,48 @@
 """Every model at a tiny size: a new one needs a row here, and all tests of what models keep to run for it."""
 
+import keras
+import tensorflow as tf
+
+from htsr.models import MODELS
+from htsr.models.block_predictor import BlockPredictor
+
+
+class TinyBlocks(BlockPredictor):
+    """The smallest block predictor: a convolution of the frames side by side."""
+
+    def __init__(self, frame_shape=(8, 12, 2), inputs=8, block=3, dtype="float32"):
+        super().__init__(frame_shape, inputs, block, dtype, name="tiny_blocks")
+        self.conv = keras.layers.Conv2D(block * frame_shape[-1], 3, padding="same", name="conv", dtype=dtype)
+
+    def build(self, input_shape=None):
+        height, width, channels = self.frame_shape
+        self.conv.build((None, height, width, self.num_inputs * channels))
+        self.built = True
+
+    def predict_block(self, frames):
+        height, width, channels = self.frame_shape
+        x = tf.reshape(tf.transpose(frames, [0, 2, 3, 1, 4]), [-1, height, width, self.num_inputs * channels])
+        x = tf.reshape(tf.sigmoid(self.conv(x)), [-1, height, width, self.block, channels])
+        return tf.cast(tf.transpose(x, [0, 3, 1, 2, 4]), tf.float32)
+
+
+MODELS["tiny_blocks"] = TinyBlocks
+
 RECURRENT = {"name": "recurrent", "frame_shape": (16, 24, 2), "patch_size": 2, "filters": [4, 4], "context": 3}
 MOVING = {**RECURRENT, "embed": False, "layer_norm": False, "time_reversed": False}
 ROWS = {
+    "tiny_blocks": {"name": "tiny_blocks"},
     "htsr": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"temporal_factor": 2, "frame_shape": (64, 64, 1)},
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", "embed": False, "layer_norm": False},
-    "st_lstm": {**RECURRENT, "cell": "st_lstm", "ce": 2, "se": [2]},
+    "st_lstm": {**RECURRENT, "cell": {"name": "st_lstm", "ce": 2, "se": [2]}},
     "mixed precision": {**RECURRENT, "cell": "cms_lstm", "filters": [4], "dtype": "mixed_bfloat16"},
-    "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2, "se": [1]},
+    "sa_conv_lstm": {**RECURRENT, "cell": {"name": "sa_conv_lstm", "key_filters": 2, "se": [1]}},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5}
     | {"context": 9, "long_frames": 9, "warmup_steps": 0},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
-    "gmg": {**MOVING, "cell": "gmg", "key_filters": 2},
-    "gmg with blocks": {**MOVING, "cell": "gmg", "trend_decay": "step", "ce": 1, "se": [2], "dtype": "mixed_bfloat16"},
+    "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},
+    "gmg with blocks": {**MOVING, "cell": {"name": "gmg", "trend_decay": "step", "ce": 1, "se": [2]}}
+    | {"dtype": "mixed_bfloat16"},
 }

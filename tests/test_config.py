@@ -9,7 +9,8 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from htsr.config import check_section, differences, read_config, run_folder, save_config
+import htsr
+from htsr.config import check_section, differences, find_config, read_config, run_folder, save_config
 from htsr.errors import InputError
 
 GOOD = """
@@ -253,3 +254,19 @@ def test_run_name_stays_below_the_log_folder(name):
 def test_config_does_not_import_tensorflow():
     code = "import sys, htsr.config; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_config_is_found_by_path_or_by_name(tmp_path, monkeypatch):
+    bundled = Path(htsr.__file__).parents[1] / "configs"
+    monkeypatch.chdir(tmp_path)
+    for name in ("cms_lstm/mmnist", "cms_lstm/mmnist.yml", "configs/cms_lstm/mmnist.yml"):
+        assert find_config(name) == bundled / "cms_lstm" / "mmnist.yml"
+    assert run_folder("logs", find_config("cms_lstm/mmnist")) == Path("logs/cms_lstm/mmnist")
+    Path("mmnist").write_text("model:")
+    assert find_config("mmnist") == Path("mmnist")
+    Path("kth").mkdir()  # such as a folder of data
+    assert find_config("kth") == bundled / "kth.yml"
+    with pytest.raises(InputError, match=r"config file mmnist_labtop does not exist.*; did you mean 'mmnist_laptop'\?"):
+        find_config("mmnist_labtop")
+    with pytest.raises(InputError, match=r"give a path or one of cms_lstm/mmnist, .*videos"):
+        find_config("#")

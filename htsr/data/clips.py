@@ -1,41 +1,24 @@
 """Clips: windows of a dataset in a reproducible order, as the source has them or as float32 batches in [0, 1].
 
-A dataset is a ``WindowSource``: it says how many windows it has and gives any one of them. The rest is here, once for
-all datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
+A dataset is a `htsr.data.sources.WindowSource`, which gives any one of its windows. The rest is here, once for all
+datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
 batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is asked for.
 """
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from htsr.checks import require_int
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "valid", "test")
-
-
-class WindowSource(Protocol):
-    """What a dataset provides: ``num_clips`` windows, each of ``shape`` = (time, height, width, channel).
-
-    Windows are uint8; a source whose values have more than 256 levels gives float32 in [0, 1] instead. A source whose
-    values are quantities says which ones 0 and 1 stand for in ``units``, and evaluation reports errors in them too.
-    One whose clips are not what its name says (synthetic ones) says so in ``note``, which every result repeats; one
-    that has no validation split says that in ``no_validation``.
-    Where the files decide on arguments that were left open, ``resolved`` has them.
-    """
-
-    shape: tuple[int, int, int, int]
-    num_clips: int
-
-    def window(self, index: int, epoch: int) -> np.ndarray:
-        """Window ``index`` of 0 … num_clips - 1; only sources that draw their clips make use of ``epoch``."""
-        ...
 
 
 class Clips:
@@ -47,10 +30,7 @@ class Clips:
         seed: of the training order.
 
     Attributes:
-        shape: of a window, (time, height, width, channel).
-        num_clips: windows, per epoch where they are drawn on the fly.
-        resolved: arguments of the dataset that were left to the files, with the values they got.
-        note: what results on these clips have to say ("synthetic stand-in for KTH"), or None.
+        shape, num_clips, note, resolved: those of the source.
         failure: the error that ended a pipeline of ``dataset``, which TensorFlow reports as one of its own; or None.
 
     Raises:
@@ -63,8 +43,8 @@ class Clips:
         self.source = source
         self.shape = source.shape
         self.num_clips = source.num_clips
-        self.note: str | None = getattr(source, "note", None)
-        self.resolved: dict[str, Any] = getattr(source, "resolved", {})
+        self.note = source.note
+        self.resolved = source.resolved
         self.batch_size = batch_size
         self.seed = seed
         self.failure: Exception | None = None

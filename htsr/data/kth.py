@@ -1,7 +1,7 @@
 """KTH: six human actions, 25 persons, 4 scenarios, grey video at 25 frames per second (Schuldt et al., ICPR 2004).
 
 Read from the original files, ``person01_walking_d1_uncomp.avi`` (160x120), in folders or in the zip archives they are
-published in, or from folders ``train`` and ``test``. Without files, a synthetic stand-in is generated.
+published in, or from folders ``train`` and ``test``; or a synthetic stand-in, where it is asked for.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from htsr.checks import require_choice
 from htsr.data.clips import SPLITS, Clips
-from htsr.data.stand_ins import stand_in
+from htsr.data.stand_ins import find_folder
 from htsr.data.synthetic.actions import ACTIONS
 from htsr.data.video.cache import Damaged, VideoStore, open_videos
 from htsr.data.video.files import Fit, Video, find_videos, frame_format
@@ -36,6 +36,7 @@ def kth(
     seq_len: int,
     seed: int = 0,
     datadir: str | None = None,
+    stand_in: Literal["generated"] | None = None,
     persons: PersonSplit = "htsr",
     actions: list[str] | None = None,
     sequences: Sequences = "listed",
@@ -44,31 +45,23 @@ def kth(
     fit: Fit = "stretch",
     stride: int = 1,
     hop: int = 1,
-    cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
     """Clips of human actions, windows of (seq_len, height, width, channels).
 
     Args:
-        split: "train", "valid" or "test"; no two splits share a person.
-        batch_size: clips per batch.
-        seq_len: frames per clip.
-        seed: of the training order.
         datadir: folder with the files, named as published, in any folders below it or in zip archives in it; or with
             folders ``train`` and ``test`` (also in ``KTH/``) of files with other names, of which the last twentieth of
-            the training files is "valid". None: the synthetic stand-in, generated once.
+            the training files is "valid".
+        stand_in: "generated": where there is no ``datadir``, a synthetic stand-in, drawn once.
         persons: "htsr": persons 1 to 20 train, 21 to 25 test, as in HTSR; "standard": 1 to 16 and 17 to 25, as in most
             papers. The last 2 of the training persons are "valid".
         actions: those wanted, of walking, jogging, running, boxing, handwaving, handclapping; None takes all.
         sequences: "listed": where ``00sequences.txt`` lies in ``datadir``, clips lie inside its ranges of frames, in
             which somebody is to be seen; "whole" takes files from beginning to end, as HTSR does.
-        image_size: side of the square frames in pixels, or (height, width).
         channels: 1, or 3 equal ones.
-        fit: of the 4:3 pictures into the frame: stretch, crop or letterbox.
-        stride: take every n-th frame.
-        hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
-        cache: decode once, for all runs; false decodes whenever a clip is read.
-        damaged: refuse, or skip, videos that cannot be decoded to their end.
+        split, batch_size, seq_len, seed, image_size, fit, stride, hop, damaged: as in `htsr.data.videos.videos`; no two
+            splits share a person.
 
     Raises:
         InputError: an argument is out of range; files are missing, damaged or all too short.
@@ -79,14 +72,14 @@ def kth(
         require_choice("action", action, ACTIONS)
     require_choice("sequences", sequences, get_args(Sequences))
     form = frame_format(image_size, channels, fit)
-    folder = Path(datadir) if datadir else stand_in("kth")
+    folder, resolved = find_folder("kth", datadir, stand_in)
     found = _split(folder, split, persons, actions)
     what, note = described("KTH", split, folder)
-    store = open_videos(found, form, what=what, cache=cache, damaged=damaged)
+    store = open_videos(found, form, what=what, damaged=damaged)
     listed = _listed_ranges(folder) if sequences == "listed" else {}
     segments = _listed_segments(store, listed, what) if listed else whole(store)
     arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop, "stride": stride}
-    return video_clips(store, segments, split, **arguments, what=what, note=note)
+    return video_clips(store, segments, split, **arguments, what=what, note=note, resolved=resolved)
 
 
 def _split(folder: Path, split: str, persons: str, actions: Sequence[str] | None) -> list[Video]:

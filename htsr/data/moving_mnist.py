@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from htsr.checks import require_choice, require_int
-from htsr.data.clips import SPLITS, Clips, WindowSource
+from htsr.data.clips import SPLITS, Clips
 from htsr.data.mnist_digits import Digits, load_digits
+from htsr.data.sources import WindowSource
 from htsr.data.video.cache import open_videos
 from htsr.data.video.files import FrameFormat, find_videos
 from htsr.data.video.windows import VideoWindows, hold_out, whole
@@ -105,7 +106,7 @@ def _toronto(datadir: Path, split: str, seq_len: int) -> WindowSource:
     return TorontoClips(datadir / "mnist_test_seq.npy", seq_len)
 
 
-class TorontoClips:
+class TorontoClips(WindowSource):
     """The first ``seq_len`` frames of each sequence of ``mnist_test_seq.npy``, read from the file when asked for."""
 
     no_validation = "none: mnist_test_seq.npy is a test set and has no validation split"
@@ -130,7 +131,7 @@ class TorontoClips:
         return np.array(self._videos[: self.shape[0], index, :, :, np.newaxis])
 
 
-class GeneratedClips:
+class GeneratedClips(WindowSource):
     """Clips drawn on the fly; clip ``index`` is a pure function of (seed, split, epoch, index) and of the digits.
 
     A longer ``seq_len`` continues the same clips. The splits "valid" and "test" are the same in every epoch.

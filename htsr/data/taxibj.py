@@ -14,6 +14,7 @@ import numpy as np
 
 from htsr.checks import require_choice, require_int
 from htsr.data.clips import SPLITS, Clips
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 
 Source = Literal["openstl", "original"]
@@ -78,7 +79,7 @@ def taxibj(
     return Clips(read(folder, split, seq_len), batch_size, seed)
 
 
-class FlowClips:
+class FlowClips(WindowSource):
     """Clips as rows of indices into a table of frames, which overlapping clips share.
 
     Args:

@@ -1,4 +1,4 @@
-"""Any videos: a folder with one file a video or one sub-folder of images a video, or what ``prepare.py`` made of it."""
+"""Any videos: a folder of files, or of folders of images, one a video; or what ``htsr prepare`` made of it."""
 
 import hashlib
 import json
@@ -33,12 +33,11 @@ def videos(
     fit: Fit | None = None,
     stride: int = 1,
     hop: int = 1,
-    cache: bool = True,
     damaged: Damaged = "refuse",
 ) -> Clips:
     """Clips of your own videos, windows of (seq_len, height, width, channels).
 
-    Which video is in which split: as ``prepare.py`` wrote; else as ``splits.json`` in the folder says, ``{"train":
+    Which video is in which split: as ``htsr prepare`` wrote; else as ``splits.json`` in the folder says, ``{"train":
     [names], "valid": [names], "test": [names]}``; else by the folders ``train``, ``valid`` and ``test``; else
     automatically, by a hash of their names, about 70 % / 15 % / 15 %, so that a new video moves no other (but for the
     first few). One or two videos are divided in time in the same shares. Where nothing is "valid", the last twentieth
@@ -55,7 +54,6 @@ def videos(
         fit: of pictures with another aspect ratio into the frame: stretch (default), crop or letterbox.
         stride: take every n-th frame.
         hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
-        cache: decode once, for all runs; false decodes whenever a clip is read.
         damaged: refuse, or skip, videos that cannot be decoded to their end.
 
     Raises:
@@ -74,7 +72,7 @@ def videos(
         form = frame_format(*(default if asked[name] is None else asked[name] for name, default in DEFAULTS.items()))
         found = find_videos(folder)
         listed = listed_split(folder, [video.name for video in found])
-        store = open_videos(found, form, what=str(folder), cache=cache, damaged=damaged)
+        store = open_videos(found, form, what=str(folder), damaged=damaged)
         splits, note = split_videos(store.videos, listed, folder), synthetic_note(folder)
     what = f"{datadir}, {split}"
     if split == "train":
@@ -180,7 +178,7 @@ def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, 
     """The format that the videos were prepared in, which arguments may repeat but not change."""
     if "splits" not in manifest:
         raise InputError(
-            f"{folder} is an entry of the cache; name the folder of the videos, or one that prepare.py made"
+            f"{folder} is an entry of the cache; name the folder of the videos, or one that htsr prepare made"
         )
     form = FrameFormat(**manifest["format"])
     has = _arguments(form)

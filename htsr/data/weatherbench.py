@@ -13,6 +13,7 @@ import numpy as np
 
 from htsr.checks import require_choice, require_int
 from htsr.data.clips import SPLITS, Clips
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 
 YEARS = {"train": range(2010, 2016), "valid": range(2016, 2017), "test": range(2017, 2019)}
@@ -101,7 +102,7 @@ class Year:
         return self._values[rows]
 
 
-class TemperatureClips:
+class TemperatureClips(WindowSource):
     """Every run of frames, ``stride`` hours apart, in which no hour is missing.
 
     Args:

@@ -118,13 +118,13 @@ def evaluate(
     select = select or mode.select
     total = clips.num_clips if num_examples is None else num_examples
     clips.examples(total)  # refuses a number that is not there
-    units = getattr(clips.source, "units", None) or (0.0, 1.0)
+    units = clips.source.units or (0.0, 1.0)
     no_fvd = "not asked for: eval.fvd=false" if not fvd else missing_weights()
     scorer = Scorer(
         mode,
         clips.shape[1:],
         lpips=lpips,
-        digits=digits and hasattr(clips.source, "labels") and len(clips.source.labels(0)) <= MAX_DIGITS,
+        digits=digits and clips.source.labels is not None and len(clips.source.labels(0)) <= MAX_DIGITS,
         thresholds=thresholds,
         units=units,
         fvd_frames=None if no_fvd else min(fvd_frames, horizon),
@@ -249,7 +249,7 @@ def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer,
                     num_samples=settings["num_samples"],
                     seed=clip_seeds(settings["seed"], indices),
                     noise=noise,
-                    batched=settings["batched"],
+                    rows=None if settings["batched"] else 1,
                     chunk=CHUNK,
                 )
                 digits = ()
@@ -297,7 +297,7 @@ def _report(
     }
     if clips.note:
         report["note"] = clips.note
-    if getattr(clips.source, "units", None):
+    if clips.source.units:
         report["units"] = list(clips.source.units)
     if mode.name != METRIC_SPEC:
         best = settings["num_samples"] > 1 and select == "per_metric"

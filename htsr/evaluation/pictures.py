@@ -11,9 +11,9 @@ from htsr.evaluation.scoring import MODEL
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
 from htsr.report import figures
+from htsr.report.prediction import GIF_FRAMES
 
 CHUNK = 50  # predicted frames at once
-GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
 GIF_SAMPLES = 3
 RULE = "PSNR of the first sample averaged over the horizon"
 
@@ -62,7 +62,7 @@ def predict_clip(
         num_samples=settings["num_samples"],
         seed=clip_seeds(settings["seed"], [index]),
         noise="sample" if settings["noise"] == "sample" else "mean",
-        batched=settings.get("batched", False),  # which older results do not say
+        rows=None if settings.get("batched") else 1,  # which older results do not say
         chunk=CHUNK,
     )
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)

@@ -22,7 +22,7 @@ from htsr.metrics import METRIC_SPEC
 from htsr.models.htsr.model import HTSR
 from htsr.report.html import write_report
 from htsr.runs.card import write_card
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.runs.folder import find_run, load_run, read_run_config, upgrade_data
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "batched", "num_pictures")  # arguments of `evaluate` that change a rounding at most
@@ -79,7 +79,7 @@ def read_protocol(path: str | Path, data: Mapping[str, Any] | None = None) -> Pr
     content = read_config(path, [], SECTIONS)
     about = check_section("protocol", content["protocol"], Protocol, reserved=("data", "eval"))
     check_section("eval", content["eval"], evaluate, reserved=_NOT_IN_PROTOCOL)
-    return make_protocol({**content["data"], **(data or {})}, content["eval"])._replace(**about)
+    return make_protocol({**upgrade_data(content["data"]), **(data or {})}, content["eval"])._replace(**about)
 
 
 def save_protocol(protocol: Protocol, path: str | Path) -> None:
@@ -112,7 +112,7 @@ def evaluate_run(
         InputError: run, protocol and data do not fit each other.
     """
     run = find_run(logdir)
-    trained = read_config(run / "config.yml")["data"]
+    trained = read_run_config(run)["data"]
     same = trained.get("name") == protocol.data["name"]
     if same and trained.get("persons") != protocol.data.get("persons"):
         raise InputError(
@@ -126,7 +126,7 @@ def evaluate_run(
     provenance = {
         "run": run.name,
         "split": protocol.split,
-        "validation": getattr(clips.source, "no_validation", None) or "the split 'valid' of the same data",
+        "validation": clips.source.no_validation or "the split 'valid' of the same data",
         "data": protocol.data,
         "trained_on": trained,
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},

@@ -12,7 +12,6 @@ import tensorflow as tf
 from htsr.errors import InputError
 from htsr.export.signatures import Signatures
 from htsr.models.base import VideoModel
-from htsr.models.recurrent.model import RecurrentPredictor
 
 OPSET = 18
 _SIGNATURES = ("init", "step", "observe")
@@ -24,7 +23,7 @@ def check_onnx(model: VideoModel) -> None:
     Raises:
         InputError: the model needs operations that the converter has not, or there is no converter.
     """
-    if not isinstance(model, RecurrentPredictor):
+    if "onnx" not in model.exports:
         raise InputError(f"tf2onnx cannot convert {model.name}, only the recurrent models; export without --onnx")
     try:
         import tf2onnx  # noqa: F401

@@ -14,7 +14,6 @@ from typing import Any
 import tensorflow as tf
 
 from htsr import __version__
-from htsr.config import read_config
 from htsr.errors import InputError
 from htsr.export.onnx import check_onnx, write_onnx
 from htsr.export.signatures import Signatures
@@ -22,7 +21,7 @@ from htsr.export.tflite import check_tflite, write_tflite
 from htsr.files import new_folder
 from htsr.models.base import VideoModel
 from htsr.runs.card import evaluations
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.runs.folder import find_run, load_run, read_run_config
 
 SCHEMA = 1
 _DESCRIPTION = Path("assets", "model.json")
@@ -114,7 +113,7 @@ def export_run(
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
         "evaluation": _latest_evaluation(run),
     }
-    return export_model(model, out, read_config(run / "config.yml"), provenance, overwrite, tflite_context, onnx)
+    return export_model(model, out, read_run_config(run), provenance, overwrite, tflite_context, onnx)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

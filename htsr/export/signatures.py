@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from htsr.export.stream import Stream, frame_specs
 from htsr.models.base import VideoModel
+from htsr.models.rollout import rollout_graph
 
 
 class Signatures:
@@ -37,6 +38,7 @@ class Signatures:
 
     def __init__(self, model: VideoModel, batch: int | None = None, context: int | None = None):
         self._model, self._stream = model, Stream(model, batch, context)
+        self._rollout = tf.function(functools.partial(rollout_graph, model), autograph=False)
         spec = self._stream.state_spec
         flat = tf.nest.flatten(spec)
         self.state = {f"state_{i:02}": path for i, path in enumerate(_paths(spec))}
@@ -71,7 +73,7 @@ class Signatures:
     def _predict(self, dtype: tf.DType, context, horizon, seed, num_samples) -> dict[str, tf.Tensor]:
         context = self._checked(context)
         horizon, num_samples = _at_least(1, horizon, "horizon"), _at_least(1, num_samples, "num_samples")
-        return {"frames": _coded(self._model.rollout_graph(_decoded(context), horizon, num_samples, seed), dtype)}
+        return {"frames": _coded(self._rollout(_decoded(context), horizon, num_samples, seed), dtype)}
 
     def _init(self, _: tf.DType, context, seed) -> dict[str, tf.Tensor]:
         return self._flat(self._stream.init_graph(_decoded(self._checked(context)), seed))

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.models.rollout import checked_context
 from htsr.ops import noise
 
 
@@ -58,7 +59,7 @@ class Stream:
         Raises:
             InputError: it is not such an array, or shorter than the model's ``min_context``.
         """
-        return self.init_graph(self._model._checked_context(context), tf.constant(seed, tf.int32))
+        return self.init_graph(checked_context(self._model, context), tf.constant(seed, tf.int32))
 
     def step(self, state: Any, seed: int = 0) -> tuple[Any, tf.Tensor]:
         """Predict the next frame: the new state, float32 ``(batch, height, width, channel)``, not clipped."""

@@ -14,10 +14,8 @@ import tensorflow as tf
 from htsr.errors import InputError
 from htsr.export.signatures import Signatures
 from htsr.models.base import VideoModel
-from htsr.models.recurrent.model import RecurrentPredictor
 
 _SIGNATURES = ("init", "step", "observe")
-_CELLS = ("cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm")
 
 
 def check_tflite(model: VideoModel, context: int) -> None:
@@ -28,10 +26,10 @@ def check_tflite(model: VideoModel, context: int) -> None:
     """
     if context < 1:
         raise InputError(f"TensorFlow Lite needs a context of at least 1 frame, received {context}")
-    name = model.cell_name if isinstance(model, RecurrentPredictor) else model.name
-    if name not in _CELLS:
+    if "tflite" not in model.exports:
         raise InputError(
-            f"TensorFlow Lite lacks operations of {name}; it can do {', '.join(_CELLS)}: export without --tflite"
+            f"TensorFlow Lite lacks operations of this {model.name} model; it can do recurrent models without motion "
+            "(all but motionrnn and gmg): export without --tflite"
         )
 
 

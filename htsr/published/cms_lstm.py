@@ -61,6 +61,6 @@ def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "filters": [axis(tensors, f"lstm.{i}.conv_h2h.0.weight", 1) for i in range(layers)],
         "kernel_size": axis(tensors, "lstm.0.conv_i2h.0.weight", -1),
-        **({"se": [1, 2, 4]} if scales == 3 else {}),
+        **({"cell.se": [1, 2, 4]} if scales == 3 else {}),
         **patching(axis(tensors, "output.weight", 0), grid, given),
     }

@@ -13,8 +13,8 @@ from htsr.published.readers.tensors import Contents, axis
 SIGNATURE = ("conv_first_v.weight", "conv_last.weight", "cell_list.0.conv_x.0.weight", "motion_list.0.update.weight")
 GMG_SIGNATURE = (*SIGNATURE, "cell_list.0.attention_layer.layer_q.weight")
 UNREAD_DECAY = r"motion_list\.\d+\.global_growth_module\.beta_.*"  # read only where the trend decays
-MOTIONRNN = {**openstl.PUBLISHED, "cell": "motionrnn", "offsets": "published"}
-GMG = {**openstl.PUBLISHED, "cell": "gmg", "offsets": "published", "trend_decay": "batch"}
+MOTIONRNN = {**openstl.PUBLISHED, "cell": "motionrnn", "cell.offsets": "published"}
+GMG = {**openstl.PUBLISHED, "cell": "gmg", "cell.offsets": "published", "cell.trend_decay": "batch"}
 
 
 def pairs(model) -> Pairs:
@@ -89,7 +89,7 @@ def guided_pairs(layer, prefix: str) -> Pairs:
 
 def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
     """What shapes and names say of GMG: of its attention beside what they say of MotionRNN."""
-    return {**openstl.infer(contents, given), "key_filters": axis(contents.tensors, GMG_SIGNATURE[-1], 0)}
+    return {**openstl.infer(contents, given), "cell.key_filters": axis(contents.tensors, GMG_SIGNATURE[-1], 0)}
 
 
 def _updating_kernel(name: str, begin: int, end: int | None) -> Recipe:

@@ -71,9 +71,9 @@ def settle(
 
 def _arguments(name: str, source: Source, contents: Contents, ours, original, given):
     """The model's arguments, complete and checked, and where they are from."""
-    set_by_config = dict(ours["model"])
+    set_by_config = _flat(ours["model"])
     _check_model(name, source, set_by_config.pop("name", None), "--config has model.name")
-    given = dict(given)
+    given = _flat(given)
     _check_model(name, source, given.pop("name", None), "--set has model.name")
     for key in source.kept:
         set_by_config.pop(key, None)
@@ -103,8 +103,23 @@ def _arguments(name: str, source: Source, contents: Contents, ours, original, gi
         raise InputError(
             "these weights do not say what size frames have; add --set model.frame_shape=[height,width,channels]"
         )
-    checked = check_section("model", values, MODELS[source.model])
-    return checked, {key: origins.get(key, DEFAULT) for key in checked}
+    checked = check_section("model", _nested(values), MODELS[source.model])
+    return checked, {key: origins.get(key, DEFAULT) for key in _flat(checked)}
+
+
+def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's arguments, those of its cell as ``cell.<key>`` beside the cell's name."""
+    cell = arguments.get("cell")
+    if not isinstance(cell, Mapping):
+        return dict(arguments)
+    own = {f"cell.{key}": value for key, value in cell.items() if key != "name"}
+    return {**arguments, "cell": cell.get("name"), **own}
+
+
+def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key.removeprefix("cell."): value for key, value in arguments.items() if key.startswith("cell.")}
+    rest = {key: value for key, value in arguments.items() if not key.startswith("cell.")}
+    return {**rest, "cell": {"name": rest["cell"], **own}} if own else rest
 
 
 def _check_model(name: str, source: Source, found: Any, where: str) -> None:

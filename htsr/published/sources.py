@@ -28,7 +28,7 @@ class Source(NamedTuple):
         signature: names that all of its weights have.
         pairs: our variables and how they are made.
         infer: the model's arguments that weights settle, given those that were set.
-        published: arguments of the model as published; weights do not show them.
+        published: arguments of the model as published, which weights do not show; ``cell.<key>`` is one of its cell.
         training: ``batch_size``, ``learning_rate``, ``horizon`` as published, where ``published`` has the ``context``.
         fixed: keys of ``published`` without which the weights are another model's: nothing may contradict them.
         kept: keys of ``published`` that no config changes, only ``--set``: arithmetic of the released code.
@@ -67,7 +67,7 @@ def _recurrent(
     what: str, signature, pairs, published: Settings, rate: float, unread: str, infer=openstl.infer, guess=openstl.guess
 ) -> Source:
     training = {"batch_size": 16, "learning_rate": rate, "context": 10, "horizon": 10, "epsilon": 1e-8}
-    kept = tuple(key for key in ("offsets", "trend_decay") if key in published)
+    kept = tuple(key for key in ("cell.offsets", "cell.trend_decay") if key in published)
     return Source(
         what, "recurrent", read_state_dict, signature, pairs, infer, published, training,
         ("cell", "embed", "patch_order"), kept, unread, guess,

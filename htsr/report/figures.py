@@ -250,7 +250,7 @@ def save_training_curves(path: str | Path, records: Sequence[Mapping[str, object
     """
     curves = _by_panel(records)
     if not curves:
-        raise InputError("no training records with numbers to plot; metrics.jsonl is written by train.py")
+        raise InputError("no training records with numbers to plot; metrics.jsonl is written by htsr train")
     figure, panels = _panels(len(curves), title, f"{len(records)} records")
     for panel, (quantity, series) in zip(panels, curves.items(), strict=True):
         for index, (name, points) in enumerate(series.items()):

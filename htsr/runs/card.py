@@ -9,7 +9,8 @@ from typing import Any
 
 from htsr.config import read_config
 from htsr.report.tables import block, markdown, title
-from htsr.runs.checkpoints import find_run, read_manifest
+from htsr.runs.checkpoints import read_manifest
+from htsr.runs.folder import find_run
 
 CARD, IMPORTED = "model.md", "imported.json"
 HEADLINES = ("psnr", "ssim", "lpips")
@@ -51,8 +52,8 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
         "## Use",
         "",
         "```bash",
-        f"python predict.py --logdir {name} --input clip.mp4 --out out",
-        f"python eval_with_LPIPS.py --logdir {name}",
+        f"htsr predict --logdir {name} --input clip.mp4 --out out",
+        f"htsr evaluate --logdir {name}",
         "```",
         "",
         f'or, in Python, `htsr.load_model("{name}")`; give the path of this folder.',

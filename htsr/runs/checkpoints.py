@@ -1,15 +1,14 @@
-"""Checkpoints that survive a stop at any moment, and ``load_model``.
+"""Checkpoints that survive a stop at any moment.
 
 A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed) and
 ``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It is written under a
 temporary name, flushed to the disk and then renamed, so a directory of the final name is complete. Why not Keras's own
 files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
 
-Arrays only are read, into models this package builds itself; nothing is unpickled. POSIX only (``flock``, ``fsync`` of
+Arrays only are read, into models this package builds itself; nothing is unpickled. POSIX only (``fsync`` of
 directories).
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -17,20 +16,15 @@ import math
 import os
 import platform
 import shutil
-import socket
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from htsr.config import read_config
 from htsr.errors import InputError
-
-if TYPE_CHECKING:
-    from htsr.models.base import VideoModel
 
 SCHEMA = 1
 _FINAL, _TEMPORARY = "step_", ".tmp-"
@@ -129,40 +123,6 @@ def load(folder: str | Path, which: str | int = "latest") -> tuple[int, Arrays, 
     )
 
 
-class RunLock:
-    """Context manager: at most one process works in a run folder.
-
-    The kernel drops the lock with the process, however it ends, so no stale lock is left behind.
-
-    Raises:
-        InputError: another process holds the lock; the message names it and its host.
-    """
-
-    def __init__(self, run: str | Path) -> None:
-        self._path = Path(run) / "lock"
-
-    def __enter__(self) -> "RunLock":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._path, "a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with self._file:
-                self._file.seek(0)
-                owner = self._file.read().strip() or "another process"
-            raise InputError(
-                f"{self._path.parent} is in use by {owner}; wait for it, or choose another --name"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.truncate(0)
-        self._file.close()
-
-
 def model_arrays(owner: Any, prefix: str = "model") -> Arrays:
     """Return the variables of a built model or optimizer as arrays named ``<prefix>/<path below the owner>``.
 
@@ -203,58 +163,6 @@ def assign_model(owner: Any, arrays: Mapping[str, np.ndarray], prefix: str = "mo
         variable.assign(given[name])
 
 
-def find_run(logdir: str | Path) -> Path:
-    """The run folder that is meant: ``logdir``, or the one that it is the ``model`` or a ``model/step_<n>`` folder of.
-
-    Raises:
-        InputError: it has no ``config.yml``.
-    """
-    path = Path(logdir)
-    folders = [path, path.parent, path.parent.parent]
-    depth = 2 if _is_step(path) else int(path.name == "model")
-    run = next((folder for folder in folders[: depth + 1] if (folder / "config.yml").is_file()), folders[depth])
-    if not (run / "config.yml").is_file():
-        raise InputError(f"{logdir} is not a run folder: {run}/config.yml is missing; give e.g. logs/mmnist")
-    return run
-
-
-def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":
-    """Build the model of a run from its config and load its weights.
-
-    Args:
-        logdir: run folder, the ``model`` folder in it, or a ``step_<n>`` folder in that.
-        which: ``"latest"``, ``"best"`` or a step; of a ``step_<n>`` folder its own.
-        ema: use the averaged weights where the run kept them.
-
-    Raises:
-        InputError: no run, no checkpoint, one of another version's format, or weights that do not fit the config.
-    """
-    return load_run(logdir, which, ema)[0]
-
-
-def load_run(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> tuple["VideoModel", dict[str, Any]]:
-    """``load_model``, and the manifest of the checkpoint that it took; a step may be text, as scripts receive it."""
-    from htsr.models import build_model
-
-    run = find_run(logdir)
-    which = int(which) if isinstance(which, str) and which.isdecimal() else which
-    if _is_step(Path(logdir)) and run != Path(logdir):
-        step = int(Path(logdir).name[len(_FINAL) :])
-        if which not in ("latest", step):
-            raise InputError(f"{logdir} is the checkpoint of step {step}, but {which!r} was asked for; give {run}")
-        which = step
-    found = load(run / "model", which)
-    if found is None:
-        raise InputError(f"{run}/model holds no checkpoint; train first, or give another folder")
-    _, arrays, manifest = found
-    model = build_model(**read_config(run / "config.yml")["model"])
-    if ema:
-        averages = {f"model/{name[4:]}": array for name, array in arrays.items() if name.startswith("ema/")}
-        arrays = {**arrays, **averages}
-    assign_model(model, arrays)
-    return model, manifest
-
-
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of the newest checkpoint in ``<run>/model``; that its arrays are undamaged is not looked at.
 
@@ -273,6 +181,12 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"checkpoint {directory} is damaged ({type(error).__name__}); remove it") from None
     return manifest
+
+
+def step_of(path: Path) -> int | None:
+    """Return the step of a ``step_<n>`` folder by its name, None for another name."""
+    number = path.name.removeprefix(_FINAL)
+    return int(number) if number != path.name and number.isdecimal() else None
 
 
 class _Damaged(Exception):
@@ -371,13 +285,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _steps(folder: Path) -> Iterator[int]:
-    for path in folder.glob(f"{_FINAL}*"):
-        if _is_step(path):
-            yield int(path.name[len(_FINAL) :])
-
-
-def _is_step(path: Path) -> bool:
-    return path.name.startswith(_FINAL) and path.name[len(_FINAL) :].isdecimal()
+    return (step for path in folder.glob(f"{_FINAL}*") if (step := step_of(path)) is not None)
 
 
 def _score(folder: Path, step: int) -> float | None:

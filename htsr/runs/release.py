@@ -1,22 +1,19 @@
 """Release a trained model: a run folder of its weights alone, in half precision, with a card.
 
-    python -m htsr.runs.release logs/mmnist_laptop pretrained/htsr-mmnist-laptop
-
-The folder is used like any run folder (``--logdir``, ``htsr.load_model``), but has a sixth of a checkpoint's size and
-no optimiser: it cannot be trained further.
+The folder is used like any run folder (``--logdir``, ``htsr.load_model``). It has a sixth of a checkpoint's size and no
+optimiser, so it cannot be trained further.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from htsr import files
-from htsr.config import read_config, save_config
-from htsr.errors import InputError, one_line_errors
-from htsr.runs import checkpoints, environment
+from htsr.config import save_config
+from htsr.errors import InputError
+from htsr.runs import checkpoints
 from htsr.runs.card import write_card
+from htsr.runs.folder import find_run, load_run, read_run_config
 
 
 def release(logdir: str | Path, out: str | Path, which: str | int = "latest") -> Path:
@@ -34,10 +31,10 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     Raises:
         InputError: ``out`` exists, there is no such checkpoint, or a weight is too large for float16.
     """
-    run, out = checkpoints.find_run(logdir), Path(out)
+    run, out = find_run(logdir), Path(out)
     if out.exists():
         raise InputError(f"{out} exists; choose another folder to release to, or remove it")
-    model, manifest = checkpoints.load_run(run, which)
+    model, manifest = load_run(run, which)
     arrays = checkpoints.model_arrays(model)
     with np.errstate(over="ignore"):
         rounded = {name: array.astype(np.float16) for name, array in arrays.items()}
@@ -45,23 +42,7 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     if too_large:
         raise InputError(f"{too_large[0]} has values beyond float16 (65504); release another checkpoint")
     with files.new_folder(out) as folder:
-        save_config(read_config(run / "config.yml"), folder / "config.yml")
+        save_config(read_run_config(run), folder / "config.yml")
         checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
         write_card(folder, out.name, results=run)
     return out
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("logdir", help="run folder")
-    parser.add_argument("out", help="folder to create")
-    parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
-    args = parser.parse_args()
-    with one_line_errors():
-        environment.import_tensorflow_quietly()
-        print(f"released to {release(args.logdir, args.out, args.checkpoint)}")
-        return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

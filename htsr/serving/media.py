@@ -3,19 +3,20 @@
 What a file is, its first bytes say; names and content types of clients are not looked at.
 """
 
-import collections
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from htsr.data.video.clip import last_frames
 from htsr.data.video.files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
-from htsr.report import figures
+from htsr.report.prediction import label_futures, save_animation
 from htsr.serving.limits import KINDS, Limits, Refusal
 
 # isort: split
@@ -60,18 +61,12 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
     named = _unpacked(path, limits) if suffix == ".zip" else path.rename(path.with_suffix(suffix))
     _check_size(named, limits)
     reader = VideoReader(Video("the clip", named), form)
-    kept: collections.deque[np.ndarray] = collections.deque(maxlen=(context - 1) * stride + 1)
     try:
-        for number, frame in enumerate(reader, 1):
-            _check_pixels(reader.size[1], reader.size[0], limits)
-            if number > limits.max_frames:
-                raise Refusal(413, f"the clip has more than {limits.max_frames} frames; cut off its beginning")
-            kept.append(frame)
+        frames = last_frames(_within(reader, limits), context, stride)
     except DamagedVideo as error:
         raise Refusal(422, str(error).replace(str(named), "the upload")) from None
     except (cv2.error, *_DAMAGED_IMAGE) as error:
         raise Refusal(422, f"the clip cannot be decoded ({type(error).__name__}); convert it to .mp4 or .npz") from None
-    frames = np.stack(list(kept)[(len(kept) - 1) % stride :: stride])
     height, width, channels = reader.size
     report = {
         "frames": reader.decoded,
@@ -112,7 +107,7 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         prediction: uint8 (num_samples, horizon, height, width, channel).
         fps: frames per second.
         kind: ``npz`` (arrays ``context``, ``prediction``, ``fps``; not compressed), or ``mp4`` or ``gif``: the
-            pictures of ``predict.py``, context framed green, prediction framed red.
+            pictures of ``htsr predict``, context framed green, prediction framed red.
 
     Raises:
         Refusal: they are too large for an ``mp4``.
@@ -121,17 +116,21 @@ def encode(folder: Path, context: np.ndarray, prediction: np.ndarray, fps: float
         file = io.BytesIO()
         np.savez(file, context=context, prediction=prediction, fps=np.float32(fps))
         return file.getvalue()
-    rows = {
-        "prediction" if len(prediction) == 1 else f"sample {number}": np.concatenate([context, sample])
-        for number, sample in enumerate(prediction, 1)
-    }
     path = folder / f"prediction.{kind}"
-    save = {"mp4": figures.save_mp4, "gif": figures.save_gif}[kind]
     try:
-        save(path, rows, len(context), min(max(fps, 1), 50))
+        save_animation(path, context, label_futures(prediction), fps)
     except InputError:
         raise Refusal(413, f"{len(prediction)} futures side by side are too wide for an {kind}; ask for npz") from None
     return path.read_bytes()
+
+
+def _within(reader: VideoReader, limits: Limits) -> Iterator[np.ndarray]:
+    """Yield the frames of a clip; refuse too large ones, and too many."""
+    for frame in reader:
+        _check_pixels(reader.size[1], reader.size[0], limits)
+        if reader.decoded > limits.max_frames:
+            raise Refusal(413, f"the clip has more than {limits.max_frames} frames; cut off its beginning")
+        yield frame
 
 
 def _check_size(path: Path, limits: Limits) -> None:

@@ -19,7 +19,7 @@ class ServedModel:
     """An export, checked and warm.
 
     Args:
-        folder: what ``export.py`` wrote.
+        folder: what ``htsr export`` wrote.
 
     Attributes:
         name, stochastic, min_context, parameters, versions: as the export says.
@@ -107,7 +107,7 @@ class ServedModel:
             raise InputError(f"{folder} cannot be loaded ({reason}); export the model again") from None
         missing = [name for name in SIGNATURES if name not in self._loaded.signatures]
         if missing:
-            raise InputError(f"{folder} has no signature {', '.join(missing)}; export the model again with export.py")
+            raise InputError(f"{folder} has no signature {', '.join(missing)}; export the model again with htsr export")
 
     def _call(self, signature: str, **arguments) -> dict[str, Any]:
         import tensorflow as tf
@@ -132,7 +132,9 @@ class ServedModel:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / "assets" / "model.json"
     if not path.is_file():
-        raise InputError(f"{folder} is no export: it has no assets/model.json; write one with export.py --out {folder}")
+        raise InputError(
+            f"{folder} is no export: it has no assets/model.json; write one with htsr export --out {folder}"
+        )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         height, width, channels = about["frame_shape"]
@@ -142,6 +144,6 @@ def _description(folder: Path) -> dict[str, Any]:
         good, about = False, {}
     if not good:
         raise InputError(
-            f"{path} does not say what the model is (model, frame_shape, min_context); export it again with export.py"
+            f"{path} does not say what the model is (model, frame_shape, min_context); export it again with htsr export"
         )
     return about

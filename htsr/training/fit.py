@@ -5,28 +5,29 @@ run that is stopped, killed even, and started again therefore writes the same we
 one that was not (same machine type, thread count and versions, on a CPU).
 """
 
-import json
 import math
-import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.report import figures
 from htsr.runs import checkpoints
+from htsr.training import schedules
 from htsr.training.adam import Adam
-from htsr.training.schedules import OneCycle, OneCycleAdam
+from htsr.training.log import Log
+from htsr.training.validation import Validation
 
 
 class Result(NamedTuple):
@@ -110,8 +111,7 @@ def fit(
         "keep_last": keep_last,
     }  # fmt: skip
     for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"train.{name} must be at least 1, received {count}")
+        require_int(f"train.{name}", count, 1)
     if valid_clips.shape[0] < max(valid_context + valid_horizon, clips.shape[0]):
         raise InputError(
             f"validation clips have {valid_clips.shape[0]} frames, but train.valid_context + train.valid_horizon is "
@@ -128,8 +128,8 @@ def fit(
         )
     if not weight_decay >= 0:
         raise InputError(f"train.weight_decay must be at least 0, received {weight_decay}")
-    rate = _learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
-    adam = OneCycleAdam if schedule == "onecycle" else Adam
+    rate = schedules.learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
+    adam = schedules.OneCycleAdam if schedule == "onecycle" else Adam
     optimizer = adam(rate, model.frozen_in_passes, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
     model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
     run = Path(run)
@@ -138,8 +138,8 @@ def fit(
     if start >= steps:
         print(f"{run} has already been trained for {start} steps", file=sys.stderr)
         return Result(start, {}, None)
-    log = _Log(run, start)
-    validation = _Validation(
+    log = Log(run, start)
+    validation = Validation(
         model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
     )
     cadence = _Cadence(log_every, valid_every, checkpoint_every, checkpoint_minutes)
@@ -237,96 +237,6 @@ class _Loop(keras.callbacks.Callback):
         self._bar.write("stopping after this step; press Ctrl-C again to stop without saving", file=sys.stderr)
 
 
-class _Log:
-    """``metrics.jsonl`` and TensorBoard. On resume, lines of steps after the checkpoint are dropped."""
-
-    def __init__(self, run: Path, start: int):
-        self._path = run / "metrics.jsonl"
-        kept = [record for record in self.records() if record["step"] <= start]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(temporary, self._path)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self.tensorboard = tf.summary.create_file_writer(str(run / "tensorboard"))
-
-    def write(self, step: int, record: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **record}) + "\n")
-        self._file.flush()
-        with self.tensorboard.as_default(step):
-            for name, value in record.items():
-                tf.summary.scalar(name if "/" in name else f"train/{name}", value)
-
-    def timing(self, step: int, steps_per_second: float) -> None:
-        """Speed is in TensorBoard alone: ``metrics.jsonl`` is the same whether or not a run was interrupted."""
-        with self.tensorboard.as_default(step):
-            tf.summary.scalar("speed/steps_per_second", steps_per_second)
-
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        with self.tensorboard.as_default(step):
-            tf.summary.image(name, picture[None])
-
-    def sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self.tensorboard.flush()
-
-    def close(self) -> None:
-        self._file.close()
-        self.tensorboard.close()
-
-    def records(self) -> list[dict[str, float]]:
-        """The lines so far."""
-        records = []
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        for line in lines:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # torn by a kill: it and what follows is written again
-        return records
-
-
-class _Validation:
-    """Loss and open-loop rollouts on the same held-out clips every time, with the same noise."""
-
-    def __init__(self, model, clips, run, num_examples, context, horizon, noise, train_frames):
-        self.model, self.clips, self.run = model, clips, run
-        self.num_examples = min(num_examples, clips.num_clips)
-        self.context, self.horizon, self.noise = context, horizon, noise
-        self.train_frames = train_frames
-        self._terms = tf.function(model.loss_terms, reduce_retracing=True, autograph=False)
-
-    def __call__(self, step: int, log: _Log) -> tuple[dict[str, float], float]:
-        """The record for the log, and the score: the rollouts' mean squared error."""
-        terms, errors, count = {}, np.zeros(self.horizon), 0
-        for i, clip in enumerate(self.clips.examples(self.num_examples)):
-            for name, values in self._terms(clip[:, : self.train_frames], tf.constant(i)).items():
-                terms[name] = terms.get(name, 0.0) + float(tf.reduce_sum(values))
-            context, future = np.split(clip[:, : self.context + self.horizon], [self.context], 1)
-            frames = self.model.rollout(context, self.horizon, seed=i, noise=self.noise, batched=True)[0].clip(0, 1)
-            errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
-            count += len(clip)
-            if i == 0:
-                self._draw(step, log, clip[0], frames[0])
-        terms = {name: value / count for name, value in terms.items()}
-        loss = self.model.total_loss({name: tf.constant(value) for name, value in terms.items()}, self.train_frames)
-        errors /= count
-        record = {"valid/loss": float(loss), **{f"valid/{name}": value for name, value in terms.items()}}
-        for h in (h for h in (1, 5, 10, 20, 50, 100) if h <= self.horizon):
-            record[f"valid/rollout_mse_{h}"] = float(errors[h - 1])
-        record["valid/rollout_mse"] = float(errors.mean())
-        return record, record["valid/rollout_mse"]
-
-    def _draw(self, step: int, log: _Log, clip: np.ndarray, prediction: np.ndarray) -> None:
-        clip = np.round(clip[: self.context + self.horizon] * 255).astype(np.uint8)
-        predicted = np.round(prediction * 255).astype(np.uint8)
-        rows = {self.clips.label("truth"): clip, "prediction": np.concatenate([clip[: self.context], predicted])}
-        folder = self.run / "samples"
-        folder.mkdir(exist_ok=True)
-        figures.save_strip(folder / f"step_{step}.png", rows, self.context)
-        figures.save_gif(folder / f"step_{step}.gif", rows, self.context)
-        log.image(step, "rollout", figures.rollout_image(rows, self.context))
-
-
 def _restore(model: VideoModel, run: Path) -> int:
     """Load the newest valid checkpoint, if there is one; the steps it had done."""
     found = checkpoints.load(run / "model")
@@ -337,42 +247,19 @@ def _restore(model: VideoModel, run: Path) -> int:
     # Imported weights are of step 0 and may be without an optimiser, which then starts anew.
     if step or any(name.startswith("optimizer/") for name in arrays):
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
-    for name, variable in zip(_ema_arrays(model), model.ema_variables, strict=True):
+    for name, variable in zip(_ema_arrays(model), model.training_step.ema_variables, strict=True):
         variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step
 
 
 def _ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
-    if not model.ema_variables:
+    if not model.training_step.ema_variables:
         return {}
     paths = [v.path.removeprefix(model.name + "/") for v in model.trainable_variables]
-    return {f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.ema_variables, strict=True)}
-
-
-def _learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, num_passes: int) -> Any:
-    """A number, or a schedule over optimiser steps, of which a training step is ``num_passes``."""
-    if not peak > 0:
-        raise InputError(f"train.learning_rate must be above 0, received {peak}")
-    if not 0 <= warmup_steps < steps:
-        raise InputError(
-            f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: lower it, or raise train.steps"
-        )
-    if schedule == "onecycle":
-        if warmup_steps:
-            raise InputError(
-                "train.warmup_steps must be 0 with schedule onecycle, which warms up by itself, "
-                f"received {warmup_steps}"
-            )
-        return OneCycle(peak, steps * num_passes)
-    if schedule == "constant" and not warmup_steps:
-        return peak
-    # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.
-    alpha = 1.0 if schedule == "constant" else 0.0
-    warmup, decay = warmup_steps * num_passes, (steps - warmup_steps) * num_passes
-    if warmup:
-        return keras.optimizers.schedules.CosineDecay(0.0, decay, alpha=alpha, warmup_target=peak, warmup_steps=warmup)
-    return keras.optimizers.schedules.CosineDecay(peak, decay, alpha=alpha)
+    return {
+        f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.training_step.ema_variables, strict=True)
+    }
 
 
 def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:

@@ -1,12 +1,39 @@
-"""The one-cycle schedule: a learning rate that rises and falls once, and Adam's first moment against it."""
+"""Learning rates over the steps; the one-cycle schedule moves Adam's first moment, too."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from htsr.errors import InputError
 from htsr.training.adam import Adam
+
+
+def learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, num_passes: int) -> Any:
+    """Return a number, or a schedule over optimiser steps, of which a training step is ``num_passes``."""
+    if not peak > 0:
+        raise InputError(f"train.learning_rate must be above 0, received {peak}")
+    if not 0 <= warmup_steps < steps:
+        raise InputError(
+            f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: lower it, or raise train.steps"
+        )
+    if schedule == "onecycle":
+        if warmup_steps:
+            raise InputError(
+                "train.warmup_steps must be 0 with schedule onecycle, which warms up by itself, "
+                f"received {warmup_steps}"
+            )
+        return OneCycle(peak, steps * num_passes)
+    if schedule == "constant" and not warmup_steps:
+        return peak
+    # Keras counts decay_steps after the warm-up; alpha is the fraction left at the end.
+    alpha = 1.0 if schedule == "constant" else 0.0
+    warmup, decay = warmup_steps * num_passes, (steps - warmup_steps) * num_passes
+    if warmup:
+        return keras.optimizers.schedules.CosineDecay(0.0, decay, alpha=alpha, warmup_target=peak, warmup_steps=warmup)
+    return keras.optimizers.schedules.CosineDecay(peak, decay, alpha=alpha)
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):

@@ -1,25 +1,25 @@
 """Predictions of videos without ground truth: which frames are taken, what is written, what is refused."""
 
-import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import cv2
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from htsr.cli import predict
 from htsr.config import save_config
 from htsr.data import load_clips
+from htsr.data.video.clip import Context, read_context
 from htsr.data.video.files import FrameFormat, Video, convert, write_video
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 
-ROOT = Path(__file__).parents[2]
 FILES = ["predict.json", "prediction.gif", "prediction.mp4", "prediction.npz", "strip.png"]
 HTSR = {"name": "htsr", "frame_shape": [64, 64, 1], "levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4}
 HTSR |= {"units": 8, "dense_layers": 1, "dense_units": 8, "channels_mult": 0.05}
@@ -65,32 +65,16 @@ def clip(frames, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("predict")
-
-
-@pytest.fixture
-def run_script(script, monkeypatch, capsys):
-    """Runs the script in this process: exit status, stdout, last line of stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        try:
-            status = script.main()
-        except SystemExit as end:
-            status = end.code
-        output = capsys.readouterr()
-        return status, output.out, output.err.splitlines()[-1] if output.err else ""
-
-    return run
+def run_script(*arguments):
+    """Run ``htsr predict`` in this process: exit status, stdout, last line of stderr."""
+    done = command.run("predict", *arguments)
+    return done.returncode, done.stdout, done.line
 
 
 def expected(run, frames, form, horizon, **arguments):
     """The context and the prediction, made from frames of the input."""
     context = np.stack([convert(frame, form) for frame in frames])
-    prediction = checkpoints.load_model(run).rollout(context[None] / np.float32(255), horizon, **arguments)
+    prediction = load_model(run).rollout(context[None] / np.float32(255), horizon, **arguments)
     return context, np.rint(255 * prediction[:, 0].clip(0, 1)).astype(np.uint8)
 
 
@@ -101,7 +85,7 @@ def film_length(path):
     return length
 
 
-def test_what_comes_after_the_end(stochastic, clip, frames, run_script, tmp_path):
+def test_what_comes_after_the_end(stochastic, clip, frames, tmp_path):
     out = tmp_path / "new" / "out"
     common = ("--logdir", stochastic / "model", "--input", clip, "--num-samples", 2, "--seed", 3)
     status, printed, line = run_script(*common, "--checkpoint", 7, "--out", out)
@@ -135,14 +119,14 @@ def test_what_comes_after_the_end(stochastic, clip, frames, run_script, tmp_path
     assert (report["horizon"], report["num_samples"], report["seed"], report["noise"]) == (6, 2, 3, "sample")
     assert (report["checkpoint"]["step"], report["checkpoint"]["score"]) == (7, 0.5)
     assert len(report["checkpoint"]["files"]["state.npz"]["sha256"]) == 64
-    assert report["environment"]["command"][0] == "predict.py"
+    assert report["environment"]["command"][:2] == ["htsr", "predict"]
 
     assert run_script(*common, "--out", tmp_path / "again")[0] == 0
     for name in FILES[1:]:
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, frames, run_script, script, tmp_path):
+def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, frames, tmp_path):
     common = ("--logdir", stochastic, "--input", clip, "--out", tmp_path, "--context", 1, "--horizon", 4)
     (tmp_path / "notes.txt").write_text("other files are no obstacle")
     status, _, line = run_script(*common, "--start", 2, "--checkpoint", "best")
@@ -159,25 +143,25 @@ def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, fra
     status, _, line = run_script(*common)
     assert (status, line) == (
         2,
-        f"error: --out {tmp_path} holds {', '.join(script.FILES)} already; give another folder, or --overwrite",
+        f"error: --out {tmp_path} holds {', '.join(predict.FILES)} already; give another folder, or --overwrite",
     )
     assert run_script(*common, "--overwrite")[0] == 0
     assert json.loads((tmp_path / "predict.json").read_text())["frames"]["first"] == 11
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_a_demo_is_a_test_clip_with_its_truth(stochastic, run_script, script, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "PRETRAINED", stochastic.parent)
+def test_a_demo_is_a_test_clip_with_its_truth(stochastic, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "shipped", lambda name: stochastic.parent)
     monkeypatch.chdir(tmp_path)
     status, printed, line = run_script("--pretrained", stochastic.name, "--demo")
     assert status == 0, line
     assert "first test clip of moving_mnist: predicting from frames 0 to 3, with means in place of samples" in line
-    assert printed.strip() == f"{', '.join(script.FILES)} are in demo"
+    assert printed.strip() == f"{', '.join(predict.FILES)} are in demo"
     whole = next(load_clips("moving_mnist", split="test", seq_len=10, batch_size=1).examples(1))
     with np.load(tmp_path / "demo" / "prediction.npz") as saved:
         for name, part in {"context": whole[0, :4], "truth": whole[0, 4:]}.items():
             np.testing.assert_array_equal(saved[name], np.rint(255 * part))
-        rolled = checkpoints.load_model(stochastic).rollout(whole[:, :4], 6, noise="mean")
+        rolled = load_model(stochastic).rollout(whole[:, :4], 6, noise="mean")
         np.testing.assert_array_equal(saved["prediction"], np.rint(255 * rolled[:, 0].clip(0, 1)))
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == FILES
 
@@ -187,26 +171,29 @@ def test_a_demo_is_a_test_clip_with_its_truth(stochastic, run_script, script, tm
     [
         (["--demo", "--start", 3], "error: --start 3 is for --input; --demo shows a clip from its beginning"),
         (["--input", "clip.avi"], "error: --out is missing; give a folder for the results"),
-        (["--input", "clip.avi", "--demo"], "predict.py: error: argument --demo: not allowed with argument --input"),
-        (["--demo", "--pretrained", "x"], "predict.py: error: argument --pretrained: not allowed with argument --log"),
+        (["--input", "clip.avi", "--demo"], "htsr predict: error: argument --demo: not allowed with argument --input"),
+        (
+            ["--demo", "--pretrained", "x"],
+            "htsr predict: error: argument --pretrained: not allowed with argument --log",
+        ),
     ],
 )
-def test_what_a_demo_does_not_go_with(deterministic, run_script, arguments, message):
+def test_what_a_demo_does_not_go_with(deterministic, arguments, message):
     status, printed, line = run_script("--logdir", deterministic, *arguments)
     assert (status, printed) == (2, "")
     assert line.startswith(message)
 
 
-def test_an_unknown_pretrained_model_is_refused(run_script, script, monkeypatch, tmp_path):
+def test_an_unknown_pretrained_model_is_refused(monkeypatch, tmp_path):
     for name in ("cms", "htsr"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yml").touch()
-    monkeypatch.setattr(script, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(predict, "shipped", lambda name: tmp_path)
     status, _, line = run_script("--pretrained", "htsr-kth", "--demo")
     assert (status, line) == (2, "error: --pretrained must be one of cms, htsr, received 'htsr-kth'")
 
 
-def test_frames_are_taken_as_in_training(deterministic, frames, run_script, tmp_path):
+def test_frames_are_taken_as_in_training(deterministic, frames, tmp_path):
     """Cropped, every second one; from a folder of images, whose speed is not known."""
     (tmp_path / "images").mkdir()
     for number, frame in enumerate(frames):
@@ -271,7 +258,7 @@ def test_frames_are_taken_as_in_training(deterministic, frames, run_script, tmp_
         (5, 1, 11, range(11, 12), "all 1 are used, predicting from frame 11"),
     ],
 )
-def test_which_frames(script, frames, clip, tmp_path, kind, count, stride, start, taken, words):
+def test_which_frames(frames, clip, tmp_path, kind, count, stride, start, taken, words):
     path = clip if kind == "avi" else tmp_path / f"clip.{kind}"
     if kind == "npy":
         np.save(path, frames)
@@ -279,10 +266,10 @@ def test_which_frames(script, frames, clip, tmp_path, kind, count, stride, start
         images = [Image.fromarray(frame).quantize(64) for frame in frames]
         images[0].save(path, save_all=True, append_images=images[1:], duration=100)
         frames = np.stack([np.asarray(image.convert("RGB")) for image in images])
-    context = script.read_context(Video(path.name, path), PLAIN, count, stride, start)
+    context = read_context(Video(path.name, path), PLAIN, count, stride, start)
     assert context.numbers == taken
     np.testing.assert_array_equal(context.frames, frames[taken.start : taken.stop : stride])
-    line = script.announcement(Video(path.name, path), PLAIN, context._replace(fps=None), count, start, False)
+    line = predict.announcement(Video(path.name, path), PLAIN, context._replace(fps=None), count, start, False)
     whole = kind != "avi" or start is None or len(taken) < count
     assert (context.total == 12) == whole
     if start is not None and whole and not words.startswith(" has"):
@@ -291,10 +278,10 @@ def test_which_frames(script, frames, clip, tmp_path, kind, count, stride, start
     assert line.endswith(words)
 
 
-def test_only_what_is_needed_is_read(script, frames, clip, monkeypatch):
+def test_only_what_is_needed_is_read(frames, clip, monkeypatch):
     decoded = []
     monkeypatch.setattr("htsr.data.video.reader.convert", lambda image, form: decoded.append(1) or convert(image, form))
-    script.read_context(Video("clip.avi", clip), PLAIN, 4, 1, start=3)
+    read_context(Video("clip.avi", clip), PLAIN, 4, 1, start=3)
     assert len(decoded) == 7
 
 
@@ -307,39 +294,39 @@ def test_only_what_is_needed_is_read(script, frames, clip, monkeypatch):
         (FrameFormat(40, 48, 1), (40, 48, 1), "frames 0 to 1"),
     ],
 )
-def test_the_line_says_what_becomes_of_frames(script, form, size, words):
-    context = script.Context(np.zeros((2, *form[:3]), np.uint8), range(2), 5, size, 29.97003, None)
-    line = script.announcement(Video("a.mp4", Path("a.mp4")), form, context, 2, 0, False)
+def test_the_line_says_what_becomes_of_frames(form, size, words):
+    context = Context(np.zeros((2, *form[:3]), np.uint8), range(2), 5, size, 29.97003, None)
+    line = predict.announcement(Video("a.mp4", Path("a.mp4")), form, context, 2, 0, False)
     assert line.startswith(f"a.mp4 has 5 frames ({size[1]} x {size[0]}, 29.97 fps): predicting from frames 0 to 1")
     assert line.endswith(words)
 
 
-def test_frames_become_what_the_data_of_the_run_became(script):
-    assert script._format((16, 24, 3), "letterbox") == FORM._replace(fit="letterbox")
-    assert script._format((64, 64, 1), None) == FrameFormat(64, 64, 1)
+def test_frames_become_what_the_data_of_the_run_became():
+    assert predict._format((16, 24, 3), "letterbox") == FORM._replace(fit="letterbox")
+    assert predict._format((64, 64, 1), None) == FrameFormat(64, 64, 1)
     with pytest.raises(InputError, match="frames of 2 channels, which no video has"):
-        script._format((32, 32, 2), None)
+        predict._format((32, 32, 2), None)
 
 
-def test_what_a_model_of_generated_videos_was_trained_on_is_said(script):
-    assert script._stand_in({"name": "kth", "datadir": None}) == "synthetic stand-in for kth"
-    assert script._stand_in({"name": "kth", "datadir": "KTH"}) is None
-    assert script._stand_in({"name": "moving_mnist", "datadir": None}) is None
+def test_what_a_model_of_generated_videos_was_trained_on_is_said():
+    assert predict._stand_in({"name": "kth", "datadir": None, "stand_in": "generated"}) == "synthetic stand-in for kth"
+    assert predict._stand_in({"name": "kth", "datadir": "KTH", "stand_in": None}) is None
+    assert predict._stand_in({"name": "moving_mnist", "datadir": None}) is None
 
 
-def test_the_input_is_not_overwritten(script, tmp_path):
+def test_the_input_is_not_overwritten(tmp_path):
     (tmp_path / "prediction.mp4").touch()
     video = Video("prediction.mp4", tmp_path / "prediction.mp4")
     with pytest.raises(InputError, match=r"is a file that this writes; give another --out"):
-        script._check_out(tmp_path, video, overwrite=True)
+        predict._check_out(tmp_path, video, overwrite=True)
 
 
-def test_pictures_end_where_memory_and_width_would_grow(script, tmp_path, monkeypatch):
-    monkeypatch.setattr("htsr.evaluation.pictures.GIF_FRAMES", 3)
-    monkeypatch.setattr(script, "PICTURED", 2)
-    context = script.Context(np.zeros((2, 16, 16, 1), np.uint8), range(0, 4, 2), 4, (16, 16, 1), 1000.0, None)
+def test_pictures_end_where_memory_and_width_would_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr("htsr.report.prediction.GIF_FRAMES", 3)
+    monkeypatch.setattr("htsr.report.prediction.PICTURED", 2)
+    context = Context(np.zeros((2, 16, 16, 1), np.uint8), range(0, 4, 2), 4, (16, 16, 1), 1000.0, None)
     prediction = np.random.default_rng(0).integers(0, 256, (3, 5, 16, 16, 1), np.uint8)
-    script.save(tmp_path, context, prediction, {})
+    predict.save(tmp_path, context, prediction, {})
     with Image.open(tmp_path / "prediction.gif") as animation:
         assert animation.n_frames == 2 + 3
         assert animation.info["duration"] == 20
@@ -350,7 +337,7 @@ def test_pictures_end_where_memory_and_width_would_grow(script, tmp_path, monkey
         assert arrays["fps"] == 500
 
 
-def test_a_diverged_checkpoint_is_named(run_script, clip, tmp_path):
+def test_a_diverged_checkpoint_is_named(clip, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     save_run(
@@ -386,7 +373,7 @@ def test_a_diverged_checkpoint_is_named(run_script, clip, tmp_path):
         (["--out", "text.mp4"], "--out text.mp4 is a file; give a folder"),
     ],
 )
-def test_bad_input_is_one_line(deterministic, clip, run_script, tmp_path, monkeypatch, arguments, message):
+def test_bad_input_is_one_line(deterministic, clip, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("text.mp4").write_text("no video\n" * 100)
@@ -395,14 +382,3 @@ def test_bad_input_is_one_line(deterministic, clip, run_script, tmp_path, monkey
     assert (status, printed) == (2, "")
     assert line.startswith(f"error: {message}")
     assert not Path("out").exists()
-
-
-def test_help_does_not_load_tensorflow():
-    code = (
-        "import runpy, sys, atexit; sys.argv = ['predict.py', '--help'];"
-        "atexit.register(lambda: print('tensorflow' in sys.modules));"
-        "runpy.run_path('predict.py', run_name='__main__')"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--num-samples" in result.stdout
-    assert result.stdout.splitlines()[-1] == "False"

@@ -1,4 +1,4 @@
-"""Videos decoded once or streamed: the same frames either way; entries are whole or not there; sources that change."""
+"""Videos decoded once: the frames of the reader; entries are whole or not there; sources that change."""
 
 import json
 import multiprocessing
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from htsr.data.video import cache, reader
-from htsr.data.video.cache import CachedVideos, StreamedVideos, cache_folder, open_videos, write_entry
+from htsr.data.video import cache
+from htsr.data.video.cache import CachedVideos, cache_folder, open_videos, write_entry
 from htsr.data.video.files import DamagedVideo, FrameFormat, find_videos, write_video
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
@@ -72,12 +72,9 @@ def no_decoding(monkeypatch):
 # Frames
 
 
-def test_cached_streamed_and_decoded_frames_are_the_same(folder):
-    cached, streamed, plain = opened(folder), opened(folder, cache=False), decoded(folder)
-    assert isinstance(cached, CachedVideos)
-    assert isinstance(streamed, StreamedVideos)
-    assert cached.shape == streamed.shape == (24, 32, 3)
-    assert cached.videos == streamed.videos
+def test_cached_and_decoded_frames_are_the_same(folder):
+    cached, plain = opened(folder), decoded(folder)
+    assert cached.shape == (24, 32, 3)
     assert tuple(video.name for video in cached.videos) == NAMES
     assert [(video.first, video.frames) for video in cached.videos] == [(FRAMES * n, FRAMES) for n in range(4)]
     assert [video.fps for video in cached.videos] == [25, 25, None, None]
@@ -87,7 +84,6 @@ def test_cached_streamed_and_decoded_frames_are_the_same(folder):
             window = cached.read(video, start, stop, stride)
             assert window.dtype == np.uint8
             np.testing.assert_array_equal(window, frames[start:stop:stride])
-            np.testing.assert_array_equal(streamed.read(video, start, stop, stride), window)
 
 
 def test_a_window_may_be_changed_by_its_reader(folder):
@@ -303,18 +299,16 @@ def damaged(folder):
     return folder
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_damaged_videos_are_refused(damaged, cached):
+def test_damaged_videos_are_refused(damaged):
     with pytest.raises(
         DamagedVideo, match=r"video b\.avi is damaged: .*, or leave damaged videos out with damaged: skip"
     ):
-        opened(damaged, cache=cached)
-    assert not cached or entries() == []
+        opened(damaged)
+    assert entries() == []
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_damaged_videos_are_left_out_by_name(damaged, cached, capsys, no_decoding):
-    store = opened(damaged, cache=cached, damaged="skip")
+def test_damaged_videos_are_left_out_by_name(damaged, capsys, no_decoding):
+    store = opened(damaged, damaged="skip")
     assert [video.name for video in store.videos] == ["a.mp4", "c.npy", "walk"]
     assert [video.first for video in store.videos] == [0, FRAMES, 2 * FRAMES]
     assert list(store.refused) == ["b.avi", "gone.mp4"]
@@ -323,10 +317,9 @@ def test_damaged_videos_are_left_out_by_name(damaged, cached, capsys, no_decodin
     assert "films: left out: video gone.mp4 is empty or unreadable" in said
     for video, frames in enumerate(np.array(list(VideoReader(found, FORM))) for found in kept(damaged)):
         np.testing.assert_array_equal(store.read(video, 0, FRAMES, 1), frames)
-    if cached:
-        no_decoding()
-        assert opened(damaged, damaged="skip").refused == store.refused
-        assert "films: left out: video b.avi is damaged" in capsys.readouterr().err
+    no_decoding()
+    assert opened(damaged, damaged="skip").refused == store.refused
+    assert "films: left out: video b.avi is damaged" in capsys.readouterr().err
 
 
 def kept(folder):
@@ -342,85 +335,12 @@ def test_what_was_left_out_is_tried_again_with_pyav(damaged, monkeypatch):
     assert len(entries()) == 2
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_all_videos_damaged(tmp_path, cached):
+def test_all_videos_damaged(tmp_path):
     (tmp_path / "videos").mkdir()
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / "videos" / name).touch()
     with pytest.raises(DamagedVideo, match=r"none of the 2 videos can be used; the first: video a\.mp4 is empty"):
-        opened(tmp_path / "videos", cache=cached, damaged="skip")
-
-
-# Streaming
-
-
-class OffByOne:
-    """OpenCV where seeking arrives one frame too late; reading and everything else is OpenCV's."""
-
-    seeks = 0
-
-    def __init__(self, *arguments):
-        self._capture = cv2_capture(*arguments)
-
-    def set(self, what, value):
-        OffByOne.seeks += 1
-        return self._capture.set(what, value + 1)
-
-    def __getattr__(self, name):
-        return getattr(self._capture, name)
-
-
-cv2_capture = cv2.VideoCapture
-
-
-def test_wrong_seeking_is_found_out(folder, monkeypatch):
-    store, frames = opened(folder, cache=False), decoded(folder)
-    monkeypatch.setattr(reader.cv2, "VideoCapture", OffByOne)
-    for start, stop, stride in ((1, 9, 1), (20, 50, 4), (49, 50, 1)):
-        np.testing.assert_array_equal(store.read(1, start, stop, stride), frames[1][start:stop:stride])
-    assert OffByOne.seeks == 3
-    sought = np.array(list(VideoReader(find_videos(folder)[1], FORM, start=1)))
-    np.testing.assert_array_equal(sought[0], frames[1][2], "the patched OpenCV seeks well: this test shows nothing")
-
-
-def test_seeking_that_arrives_nowhere(folder, monkeypatch):
-    store, frames = opened(folder, cache=False), decoded(folder)
-
-    lost = []
-    monkeypatch.setattr(reader.cv2, "VideoCapture", lambda *arguments: seek_fails(lost, *arguments))
-    np.testing.assert_array_equal(store.read(1, 30, 40, 1), frames[1][30:40])
-    assert lost
-
-
-def seek_fails(lost, *arguments):
-    """OpenCV that decodes nothing once it was told to seek."""
-    capture, state = cv2_capture(*arguments), SimpleNamespace(sought=False)
-
-    def seek(*_):
-        lost.append(True)
-        state.sought = True
-
-    return SimpleNamespace(
-        set=seek,
-        read=lambda: (False, None) if state.sought else capture.read(),
-        get=capture.get,
-        release=capture.release,
-    )
-
-
-def test_a_file_that_changes_under_a_stream(folder):
-    store = opened(folder, cache=False)
-    write_video(folder / "b.avi", film(9), 25, "FFV1")
-    with pytest.raises(DamagedVideo, match=r"video b\.avi has changed since it was checked; start again"):
-        store.read(1, 10, 20, 1)
-    (folder / "b.avi").unlink()
-    with pytest.raises(DamagedVideo, match=r"video b\.avi has changed since it was checked; start again"):
-        store.read(1, 0, 20, 1)
-
-
-def test_streaming_writes_nothing(folder):
-    opened(folder, cache=False).read(0, 0, 5, 1)
-    assert not cache_folder().exists()
+        opened(tmp_path / "videos", damaged="skip")
 
 
 # What prepare.py writes

@@ -15,6 +15,7 @@ from htsr.data import load_clips, mnist_digits
 from htsr.data.clips import Clips
 from htsr.data.mnist_digits import load_digits
 from htsr.data.moving_mnist import paste, trajectories
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "moving_mnist_trajectories.npz"
@@ -294,7 +295,7 @@ def test_archive_errors(archive):
 
 
 def test_an_error_inside_the_pipeline_is_kept():
-    class Broken:
+    class Broken(WindowSource):
         shape, num_clips = (2, 4, 4, 1), 8
 
         def window(self, index, epoch):

@@ -15,6 +15,7 @@ from htsr.data.video.cache import StoredVideo
 from htsr.data.video.files import write_video
 from htsr.data.videos import split_videos
 from htsr.errors import InputError
+from htsr.runs.folder import upgrade
 
 PERSONS = (1, 14, 16, 17, 18, 19, 20, 21, 25)
 FRAMES = 30
@@ -116,10 +117,7 @@ def test_kth_from_the_published_zip_archives(kth, tmp_path_factory):
         with zipfile.ZipFile(packed / f"{action}.zip", "w") as archive:
             for path in (kth / action).iterdir():
                 archive.write(path, path.name)
-    for cache in (True, False):
-        assert sorted(all_numbers(load("kth", "test", packed, cache=cache))) == sorted(
-            all_numbers(load("kth", "test", kth))
-        )
+    assert sorted(all_numbers(load("kth", "test", packed))) == sorted(all_numbers(load("kth", "test", kth)))
     # A file beside the archive replaces its packed self.
     write_video(packed / "person25_boxing_d1_uncomp.avi", frames_of(99), 25, "FFV1")
     assert {file for file, _ in all_numbers(load("kth", "test", packed))} == {21, 25, 99}
@@ -267,7 +265,7 @@ def test_one_video_is_divided_in_time(tmp_path):
         assert starts == {"train": list(range(34)), "valid": [42], "test": [51]}
 
 
-def test_colours_sizes_and_streaming(tmp_path):
+def test_colours_and_sizes(tmp_path):
     rng = np.random.default_rng(0)
     video = rng.integers(0, 256, (12, 6, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     for number in range(3):
@@ -276,11 +274,6 @@ def test_colours_sizes_and_streaming(tmp_path):
     assert default.shape == (12, 64, 64, 3)
     exact = load("videos", "test", tmp_path, image_size=(24, 32), channels=3, seq_len=12)
     assert any(np.array_equal(exact.window(0), np.roll(video, n, axis=0)) for n in range(3))
-    streamed = load("videos", "test", tmp_path, image_size=(24, 32), channels=3, seq_len=5, cache=False)
-    assert streamed.num_clips == 2
-    cached = load("videos", "test", tmp_path, image_size=(24, 32), channels=3, seq_len=5)
-    for index in range(2):
-        np.testing.assert_array_equal(streamed.window(index), cached.window(index))
     refused = {
         "channels": (2, "channels must be 1"),
         "fit": ("squeeze", "unknown fit"),
@@ -310,23 +303,26 @@ def test_split_of_no_video_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("name", "shape"), [("kth", (10, 64, 64, 1)), ("mazes", (10, 64, 64, 3))])
 def test_stand_ins_are_read_by_the_loaders_and_labelled(tiny_stand_ins, capsys, name, shape):
-    clips = load_clips(name, "train", batch_size=1, seq_len=10)
+    with pytest.raises(InputError, match=r"\(--datadir\), or ask .* \(--set data.stand_in=generated\)"):
+        load_clips(name, "train", batch_size=1, seq_len=10)
+    clips = load_clips(name, "train", batch_size=1, seq_len=10, stand_in="generated")
     said = capsys.readouterr().err
-    assert "using a SYNTHETIC stand-in" in said
+    assert "SYNTHETIC videos stand in for" in said
     assert "generating it once" in said
     assert "--datadir" in said
     assert clips.shape == shape
     assert clips.note.startswith("synthetic stand-in for ")
     assert clips.label("truth") == "truth, synthetic"
     for split in ("valid", "test"):
-        assert load_clips(name, split, batch_size=1, seq_len=10).num_clips >= 1
+        assert load_clips(name, split, batch_size=1, seq_len=10, stand_in="generated").num_clips >= 1
     assert "generating" not in capsys.readouterr().err
     (folder,) = tiny_stand_ins.glob("synthetic-*")
-    assert load_clips(name, "test", batch_size=1, seq_len=10, datadir=str(folder)).note == clips.note
+    real = load_clips(name, "test", batch_size=1, seq_len=10, datadir=str(folder), stand_in="generated")
+    assert (real.note, real.resolved) == (clips.note, {"stand_in": None})
 
 
 def test_the_stand_in_for_kth_has_its_files_and_ranges(tiny_stand_ins):
-    clips = load_clips("kth", "train", batch_size=1, seq_len=60, actions=["walking"])
+    clips = load_clips("kth", "train", batch_size=1, seq_len=60, actions=["walking"], stand_in="generated")
     (folder,) = tiny_stand_ins.glob("synthetic-kth-*")
     assert (folder / "walking" / "person01_walking_d1_uncomp.avi").is_file()
     ranges = actions.action_video(1, "walking", 1)[1]
@@ -340,7 +336,7 @@ def test_an_interrupted_generation_leaves_nothing(tiny_stand_ins, monkeypatch):
 
     monkeypatch.setattr(stand_ins, "write_video", fail)
     with pytest.raises(KeyboardInterrupt):
-        load_clips("mazes", "train", batch_size=1, seq_len=10)
+        load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="generated")
     assert not list(tiny_stand_ins.iterdir())
 
 
@@ -356,8 +352,24 @@ def test_the_label_is_found_above_and_below(tmp_path):
 
 
 def test_stand_ins_of_labmaze(tiny_stand_ins):
-    with pytest.raises(InputError, match="stand_in=labmaze has no effect where datadir is set"):
-        load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="labmaze", datadir=str(tiny_stand_ins))
+    with pytest.raises(InputError, match=r"unknown stand_in 'labmaze'.* known: generated"):
+        load_clips("kth", "train", batch_size=1, seq_len=10, stand_in="labmaze")
     pytest.importorskip("labmaze")
     assert load_clips("mazes", "train", batch_size=1, seq_len=10, stand_in="labmaze").shape == (10, 64, 64, 3)
     assert (tiny_stand_ins / "synthetic-mazes-labmaze-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ({"name": "kth", "datadir": None, "cache": True}, {"name": "kth", "datadir": None, "stand_in": "generated"}),
+        ({"name": "kth", "datadir": "KTH"}, {"name": "kth", "datadir": "KTH", "stand_in": None}),
+        ({"name": "mazes", "stand_in": "builtin"}, {"name": "mazes", "stand_in": "generated"}),
+        ({"name": "mazes", "stand_in": "labmaze"}, {"name": "mazes", "stand_in": "labmaze"}),
+        ({"name": "videos", "cache": False}, {"name": "videos"}),
+    ],
+)
+def test_data_sections_of_older_runs(old, now):
+    config = upgrade({"model": {}, "data": old, "train": {}, "eval": {}})
+    assert config["data"] == now
+    assert upgrade(config) == config

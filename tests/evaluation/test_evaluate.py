@@ -1,12 +1,9 @@
 """Evaluation end to end: models of known quality, the rules, alignment, streaming, and the script."""
 
-import importlib
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +12,7 @@ from PIL import Image
 from htsr import metrics
 from htsr.config import save_config
 from htsr.data.clips import Clips
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.evaluation import evaluate as evaluation
 from htsr.evaluation import pictures
@@ -23,10 +21,9 @@ from htsr.models import build_model
 from htsr.runs import checkpoints
 
 SIZE, CONTEXT, HORIZON = 32, 3, 7
-ROOT = Path(__file__).parents[2]
 
 
-class RandomClips:
+class RandomClips(WindowSource):
     """Six clips of noise, so that no frame is like another."""
 
     shape = (CONTEXT + HORIZON + 2, SIZE, SIZE, 1)
@@ -47,7 +44,7 @@ class Oracle:
         self.source, self.shift, self.error, self.noise = source, shift, error, noise
         self.weights = [tf.Variable([float(shift), error, noise])]  # as those of a model, they say which one it is
 
-    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", batched=False, chunk=50):
+    def rollout_chunks(self, context, horizon, num_samples=1, seed=0, noise="sample", rows=None, chunk=50):
         windows = [self.source.window(i, 0) / np.float32(255) for i in range(self.source.num_clips)]
         begin = context.shape[1] + self.shift
         futures = [self._future(clip, windows)[begin : begin + horizon] for clip in context]
@@ -488,22 +485,10 @@ def test_several_samples_of_a_deterministic_model_are_refused(clips, tmp_path):
         run(model, clips, tmp_path, num_samples=3)
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs the script in this process: exit status, stdout, last line of stderr."""
-    monkeypatch.syspath_prepend(ROOT)
-    module = importlib.import_module("eval_with_LPIPS")
-
-    def run_script(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eval_with_LPIPS.py", *map(str, arguments)])
-        try:
-            status = module.main()
-        except SystemExit as end:
-            status = end.code
-        output = capsys.readouterr()
-        return status, output.out, output.err.splitlines()[-1] if output.err else ""
-
-    return run_script
+def script(*arguments):
+    """Run ``htsr evaluate`` in this process: exit status, stdout, last line of stderr."""
+    done = command.run("evaluate", *arguments)
+    return done.returncode, done.stdout, done.line
 
 
 @pytest.fixture(scope="module")
@@ -519,7 +504,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_the_script_evaluates_a_run(trained, script):
+def test_the_script_evaluates_a_run(trained):
     status, printed, _ = script(
         "--logdir", trained / "model", "--eval-seq-len", 9, "--open-loop-ctx", 4, "--num-examples", 3
     )
@@ -549,26 +534,15 @@ def test_the_script_evaluates_a_run(trained, script):
         (["--num-examples", 2000], "error: num_examples is 2000, but there are only 1000 clips"),
     ],
 )
-def test_the_script_names_what_is_wrong(trained, script, arguments, message):
+def test_the_script_names_what_is_wrong(trained, arguments, message):
     status, _, line = script("--logdir", trained, *arguments)
     assert status == 2
     assert message in line
 
 
-def test_the_script_names_a_folder_that_is_no_run(script):
+def test_the_script_names_a_folder_that_is_no_run():
     status, _, line = script("--logdir", "nowhere/model")
     assert (status, line.split(";")[0]) == (
         2,
         "error: nowhere/model is not a run folder: nowhere/config.yml is missing",
     )
-
-
-def test_help_does_not_load_tensorflow():
-    code = (
-        "import runpy, sys, atexit; sys.argv = ['eval_with_LPIPS.py', '--help'];"
-        "atexit.register(lambda: print('tensorflow' in sys.modules));"
-        "runpy.run_path('eval_with_LPIPS.py', run_name='__main__')"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--eval-seq-len" in result.stdout
-    assert result.stdout.splitlines()[-1] == "False"

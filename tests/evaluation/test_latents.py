@@ -10,6 +10,7 @@ from PIL import Image
 
 from htsr import metrics
 from htsr.data.clips import Clips
+from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.evaluation import latents
 from htsr.evaluation.latents import REDRAWS, diagnose
@@ -23,7 +24,7 @@ CONTEXT, HORIZON, EXAMPLES, SEED = 5, 6, 3, 7
 FRAMES = CONTEXT + HORIZON
 
 
-class Noise:
+class Noise(WindowSource):
     """Clips that no two frames of are alike."""
 
     shape = (FRAMES + 1, 64, 64, 1)

@@ -1,10 +1,9 @@
-"""Protocols: what they say, that they are replayed on the very same clips, and the scripts that use them."""
+"""Protocols: what they say, that they are replayed on the very same clips, and the commands that use them."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import yaml
@@ -16,7 +15,6 @@ from htsr.evaluation.compare import holm, sign_flip_p_value
 from htsr.models import build_model
 from htsr.runs import checkpoints
 
-ROOT = Path(__file__).parents[2]
 TINY = {"levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4, "units": 8, "dense_layers": 1, "dense_units": 8}
 MODELS = {
     "htsr": {"name": "htsr", "frame_shape": [64, 64, 1], "channels_mult": 0.05, **TINY},
@@ -47,21 +45,10 @@ def runs(tmp_path_factory):
     return folders
 
 
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs a script in this process: exit status, stdout, last line of stderr."""
-    monkeypatch.syspath_prepend(ROOT)
-
-    def run_script(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        try:
-            status = importlib.import_module(name).main()
-        except SystemExit as end:
-            status = end.code
-        output = capsys.readouterr()
-        return status, output.out, output.err.splitlines()[-1] if output.err else ""
-
-    return run_script
+def script(*arguments):
+    """Run a command in this process: exit status, stdout, last line of stderr."""
+    done = command.run(*arguments)
+    return done.returncode, done.stdout, done.line
 
 
 def results_of(printed):
@@ -90,10 +77,8 @@ def test_a_protocol_says_everything_but_the_model(evaluated):
     assert evaluated.provenance["trained_on"] == DATA
 
 
-def test_replaying_a_protocol_gives_the_same_numbers_on_the_same_clips(runs, evaluated, script):
-    status, printed, _ = script(
-        "eval_with_LPIPS", "--logdir", runs["a"], "--protocol", evaluated.folder / "protocol.yml"
-    )
+def test_replaying_a_protocol_gives_the_same_numbers_on_the_same_clips(runs, evaluated):
+    status, printed, _ = script("evaluate", "--logdir", runs["a"], "--protocol", evaluated.folder / "protocol.yml")
     assert status == 0
     folder = results_of(printed)
     assert folder != evaluated.folder
@@ -131,9 +116,9 @@ def changed(evaluated, path, **sections):
         (["--set", "data.seed=1"], {}, "error: a protocol fixes data.seed; leave it out"),
     ],
 )
-def test_a_protocol_is_followed_to_the_letter(runs, evaluated, script, tmp_path, arguments, sections, message):
+def test_a_protocol_is_followed_to_the_letter(runs, evaluated, tmp_path, arguments, sections, message):
     path = changed(evaluated, tmp_path / "protocol.yml", **sections)
-    status, _, line = script("eval_with_LPIPS", "--logdir", runs["a"], "--protocol", path, *arguments)
+    status, _, line = script("evaluate", "--logdir", runs["a"], "--protocol", path, *arguments)
     assert status == 2
     assert message in line
 
@@ -160,7 +145,7 @@ def test_a_source_without_validation_split_says_so(runs, tmp_path):
     assert "none: mnist_test_seq.npy is a test set" in (result.folder / "report.html").read_text()
 
 
-def test_compare(runs, evaluated, script, tmp_path):
+def test_compare(runs, evaluated, tmp_path):
     """Three models on the same clips; the one that is evaluated already is not evaluated again."""
     names = [f"first={runs['a']}", f"second={runs['b']}", runs["lstm"]]
     before = len(list((runs["a"] / "eval").iterdir()))
@@ -211,7 +196,7 @@ def test_compare(runs, evaluated, script, tmp_path):
         ),
     ],
 )
-def test_compare_names_what_is_wrong(runs, script, tmp_path, arguments, message):
+def test_compare_names_what_is_wrong(runs, tmp_path, arguments, message):
     given = [argument.format(**runs) for argument in arguments]
     status, _, line = script("compare", *given, "--out", tmp_path / "out")
     assert status == 2

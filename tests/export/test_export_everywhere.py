@@ -27,8 +27,8 @@ MODELS = {
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", **OPENSTL},
     "st_lstm": {**RECURRENT, "cell": "st_lstm", **OPENSTL},
-    "sa_conv_lstm": {**RECURRENT, "cell": "sa_conv_lstm", "key_filters": 2},
-    "gmg": {**RECURRENT, "cell": "gmg", "key_filters": 2, **OPENSTL},
+    "sa_conv_lstm": {**RECURRENT, "cell": {"name": "sa_conv_lstm", "key_filters": 2}},
+    "gmg": {**RECURRENT, "cell": {"name": "gmg", "key_filters": 2}, **OPENSTL},
     "motionrnn": {**RECURRENT, "cell": "motionrnn", **OPENSTL},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},
 }

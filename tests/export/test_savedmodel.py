@@ -1,12 +1,12 @@
 """A SavedModel that needs TensorFlow and nothing of this package."""
 
-import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import command
 import keras
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ from htsr.errors import InputError
 from htsr.export.savedmodel import export_model, export_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 
-ROOT = Path(__file__).parents[2]
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
 MODELS = {
     "htsr": {**TINY, "levels": 2},
@@ -47,8 +47,8 @@ def test_with_tensorflow_alone(exported, tmp_path):
     settings = [(2, 5, 7, 3), (1, 1, 60, 1), (2, 5, 7, 1)]
     np.savez(tmp_path / "given.npz", context=context, settings=settings)
     script = Path(__file__).with_name("loads_export.py")
-    command = [sys.executable, "-I", script, folder, tmp_path / "given.npz", tmp_path / "received.npz"]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments = [sys.executable, "-I", script, folder, tmp_path / "given.npz", tmp_path / "received.npz"]
+    process = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     with np.load(tmp_path / "received.npz") as received:
         for batch, frames, horizon, samples in settings:
@@ -128,7 +128,7 @@ def test_description_and_plain_graph(exported):
 
 
 def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
-    model, folder = checkpoints.load_model(run), tmp_path / "new" / "model"
+    model, folder = load_model(run), tmp_path / "new" / "model"
     export_model(model, folder)
     with pytest.raises(InputError, match=r"exists; choose another folder"):
         export_model(model, folder)
@@ -173,7 +173,7 @@ def test_tflite(row, tmp_path):
 
 def test_tflite_refuses_what_it_cannot_do(exported, run, tmp_path):
     if exported[0].name == "htsr":
-        with pytest.raises(InputError, match="lacks operations of htsr; it can do cms_lstm, conv_lstm"):
+        with pytest.raises(InputError, match="lacks operations of this htsr model; it can do recurrent"):
             export_model(exported[0], tmp_path / "out", tflite_context=4)
     with pytest.raises(InputError, match="needs a context of at least 1 frame, received 0"):
         export_run(run, tmp_path / "out", tflite_context=0)
@@ -241,16 +241,10 @@ def run(tmp_path_factory):
     return folder
 
 
-def export(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("export").main()
-
-
-def test_script(run, tmp_path, monkeypatch, capsys):
+def test_script(run, tmp_path):
     out = tmp_path / "mmnist" / "1"
-    assert export(monkeypatch, "--logdir", run / "model", "--out", out, "--checkpoint", "best") == 0
-    assert capsys.readouterr().out == f"exported to {out}\n"
+    done = command.run("export", "--logdir", run / "model", "--out", out, "--checkpoint", "best")
+    assert done[:2] == (0, f"exported to {out}\n")
     description = json.loads((out / "assets" / "model.json").read_text())
     _, _, manifest = checkpoints.load(run / "model", 3)
     found = description["provenance"]
@@ -263,15 +257,15 @@ def test_script(run, tmp_path, monkeypatch, capsys):
     assert description["config"]["model"]["cell"] == "conv_lstm"
     assert "models/mmnist:predict" in (out / "README.md").read_text()
     context = np.random.default_rng(0).random((1, 3, 16, 24, 1), np.float32)
-    expected = checkpoints.load_model(run, 3).rollout(context, 5)
+    expected = load_model(run, 3).rollout(context, 5)
     loaded = tf.saved_model.load(str(out))
     close(loaded.predict(context, 5, 0, 1)["frames"], expected)
-    assert export(monkeypatch, "--logdir", run, "--out", out, "--overwrite") == 0
+    assert command.run("export", "--logdir", run, "--out", out, "--overwrite").returncode == 0
     assert json.loads((out / "assets" / "model.json").read_text())["provenance"]["checkpoint"]["step"] == 7
     assert [path.name for path in out.parent.iterdir()] == ["1"]
 
 
-def test_script_refuses(run, tmp_path, monkeypatch, capsys):
+def test_script_refuses(run, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "config.yml").write_text((run / "config.yml").read_text())
@@ -283,12 +277,10 @@ def test_script_refuses(run, tmp_path, monkeypatch, capsys):
         "exists and is no export": ("--logdir", run, "--out", empty, "--overwrite"),
     }
     for message, arguments in wrong.items():
-        with pytest.raises(SystemExit) as stop:
-            export(monkeypatch, *arguments)
-        error = capsys.readouterr().err
-        assert stop.value.code == 2
-        assert message in error
-        assert error.count("\n") == 1
+        done = command.run("export", *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

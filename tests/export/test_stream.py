@@ -14,7 +14,13 @@ from htsr.models.lmc_memory.memory import MotionEncoder
 from htsr.ops import noise
 
 FRAMES = 20
-KINDS = ("htsr", "cms_lstm", "lmc_memory", "gmg with blocks")  # of states; test_export_everywhere.py has all models
+KINDS = (
+    "htsr",
+    "cms_lstm",
+    "lmc_memory",
+    "gmg with blocks",
+    "tiny_blocks",
+)  # of states; test_export_everywhere.py has all models
 
 
 @pytest.fixture(scope="module", params=KINDS)

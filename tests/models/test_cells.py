@@ -282,7 +282,7 @@ def test_gradient_of_the_normalisation():
         def both(layer=layer):
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                last, _ = scan(lambda state, t: (tf.sin(layer(state)), ()), tf.range(3), x)
+                last, _ = scan(lambda x, _: tf.sin(layer(x)), tf.range(3), x)
                 loss = tf.reduce_sum(last * tf.range(4, dtype=tf.float32))
             return [loss, *tape.gradient(loss, [x, *(w.value for w in layer.weights)])]
 

@@ -49,9 +49,7 @@ def test_sampling_in_a_loop(mode):
     def run(function):
         with tf.GradientTape() as tape:
             tape.watch([x, rows, columns])
-            last, _ = scan(
-                lambda state, t: (tf.sin(tf.reduce_mean(function(state, rows, columns), -2)), ()), tf.range(3), x
-            )
+            last, _ = scan(lambda x, _: tf.sin(tf.reduce_mean(function(x, rows, columns), -2)), tf.range(3), x)
             loss = tf.reduce_sum(last * tf.range(9, dtype=tf.float32))
         return [loss, *tape.gradient(loss, [x, rows, columns])]
 
@@ -102,11 +100,13 @@ def test_bounded_offsets_stay_while_the_published_ones_diverge(growth):
     def run(offsets, steps):
         layer = started_as_published(MotionGuided(offsets, growth), x.shape)
 
-        def step(state, t):
-            y, state = layer(x, state)
-            return state, tf.reduce_max(tf.abs(state.offset)) + tf.reduce_max(tf.abs(y) * 0)
+        def step(state, _):
+            y, motion = layer(x, state[0])
+            return motion, tf.reduce_max(tf.abs(motion.offset)) + tf.reduce_max(tf.abs(y) * 0)
 
-        return tf.function(lambda: scan(step, tf.range(steps), MotionState(zeros, zeros, zeros[:, :1, :1, :1])))()
+        first = MotionState(zeros, zeros, zeros[:, :1, :1, :1]), 0.0
+        (motion, _), sizes = tf.function(lambda: scan(step, tf.range(steps), first, keep=lambda state: state[1]))()
+        return motion, sizes
 
     state, sizes = run("bounded", 3000)
     assert sizes.numpy().max() < 1
@@ -164,21 +164,21 @@ def test_bits_of_a_prediction_do_not_depend_on_its_batch(cell):
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(scale=0.05, size=variable.shape))
     x = rng.random((9, 4, 16, 24, 2), np.float32)
-    whole = model.rollout(x, 3)[0]
+    whole = model.rollout(x, 3, rows=1)[0]
     for chosen in ([0], [8], [3, 5], [0, 1, 2], range(1, 9), rng.permutation(9)):
-        np.testing.assert_array_equal(model.rollout(x[list(chosen)], 3)[0], whole[list(chosen)])
+        np.testing.assert_array_equal(model.rollout(x[list(chosen)], 3, rows=1)[0], whole[list(chosen)])
     others = np.concatenate([x[:1], rng.random((8, 4, 16, 24, 2), np.float32)])
-    np.testing.assert_array_equal(model.rollout(others, 3)[0, 0], whole[0])
+    np.testing.assert_array_equal(model.rollout(others, 3, rows=1)[0, 0], whole[0])
 
 
 def test_the_trend_over_the_batch_is_what_the_released_code_has():
     """A clip at another place in the batch is predicted otherwise, in that mode alone."""
     keras.utils.set_random_seed(0)
-    model = build_model("recurrent", cell="gmg", trend_decay="batch", **TINY)
+    model = build_model("recurrent", cell={"name": "gmg", "trend_decay": "batch"}, **TINY)
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(scale=0.1, size=variable.shape))
     x = np.repeat(rng.random((1, 4, 16, 24, 2), np.float32), 2, 0)
-    first, second = model.rollout(x, 3, batched=True)[0]
+    first, second = model.rollout(x, 3)[0]
     assert (first != second).any()
 
 
@@ -188,12 +188,15 @@ def test_the_trend_over_the_batch_is_what_the_released_code_has():
         ({"filters": [8]}, r"gmg needs at least two layers, received filters \[8\]"),
         ({"filters": [8, 4]}, r"filters must be equal, received \[8, 4\]"),
         ({"frame_shape": (18, 24, 1)}, "needs an even grid, received 9x12; choose another patch size"),
-        ({"offsets": "free"}, "offsets must be one of bounded, published, received 'free'"),
-        ({"trend_decay": "time"}, "trend_decay must be one of none, step, batch, received 'time'"),
-        ({"cell": "motionrnn", "trend_decay": "step"}, "trend_decay is for gmg; omit it for motionrnn"),
-        ({"cell": "motionrnn", "key_filters": 4}, "key_filters is for sa_conv_lstm and gmg; omit it for motionrnn"),
-        ({"cell": "st_lstm", "offsets": "bounded"}, "offsets is for motionrnn and gmg; omit it for st_lstm"),
-        ({"memory_kernel_size": 1}, "memory_kernel_size is for sa_conv_lstm; omit it for gmg"),
+        ({"cell": {"name": "gmg", "offsets": "free"}}, "offsets must be one of bounded, published, received 'free'"),
+        (
+            {"cell": {"name": "gmg", "trend_decay": "time"}},
+            "trend_decay must be one of none, step, batch, received",
+        ),
+        ({"cell": {"name": "motionrnn", "trend_decay": "step"}}, "cell motionrnn has no argument 'trend_decay'"),
+        ({"cell": {"name": "motionrnn", "key_filters": 4}}, "cell motionrnn has no argument 'key_filters'"),
+        ({"cell": {"name": "st_lstm", "offsets": "bounded"}}, "cell st_lstm has no argument 'offsets'"),
+        ({"cell": {"name": "gmg", "memory_kernel_size": 1}}, "cell gmg has no argument 'memory_kernel_size'"),
     ],
 )
 def test_refused(arguments, message):

@@ -27,11 +27,15 @@ COMMON = {
     "scored_from": 1,
     "time_reversed": False,
     "filters": [16] * 3,
-    "offsets": "published",
 }
 MODELS = {
-    "gmg_tiny": {"cell": "gmg", "key_filters": 4, "frame_shape": (16, 24, 2), "patch_size": 2, "trend_decay": "batch"},
-    "motionrnn_small": {"cell": "motionrnn", "frame_shape": (32, 32, 1), "patch_size": 4},
+    "gmg_tiny": {"cell": {"name": "gmg", "key_filters": 4, "offsets": "published", "trend_decay": "batch"}}
+    | {"frame_shape": (16, 24, 2), "patch_size": 2},
+    "motionrnn_small": {
+        "cell": {"name": "motionrnn", "offsets": "published"},
+        "frame_shape": (32, 32, 1),
+        "patch_size": 4,
+    },
 }
 
 
@@ -287,9 +291,10 @@ def test_cell(files, name, prefix, options):
 )
 def test_number_of_parameters_of_the_published_setting(shape, patch_size, key_filters, gmg, motionrnn):
     common = {**COMMON, "filters": [128] * 4, "frame_shape": shape, "patch_size": patch_size}
-    model = build_model("recurrent", cell="gmg", key_filters=key_filters, trend_decay="batch", **common)
+    cell = {"name": "gmg", "key_filters": key_filters, "offsets": "published"}
+    model = build_model("recurrent", cell={**cell, "trend_decay": "batch"}, **common)
     assert model.count_params() == gmg
     # Without decay nothing would read the 34 numbers of beta in each of three blocks.
-    model = build_model("recurrent", cell="gmg", key_filters=key_filters, **common)
+    model = build_model("recurrent", cell=cell, **common)
     assert model.count_params() == gmg - 3 * 34
     assert build_model("recurrent", cell="motionrnn", **common).count_params() == motionrnn

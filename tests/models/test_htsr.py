@@ -177,7 +177,7 @@ def test_clip_norm_and_moving_average():
     model.train_step(tf.constant(clips()))
     steps = [v.numpy() - b for v, b in zip(model.trainable_variables, before, strict=True)]
     np.testing.assert_allclose(np.sqrt(sum((s**2).sum() for s in steps)), 0.5, rtol=1e-4)
-    for average, old, step in zip(model.ema_variables, before, steps, strict=True):
+    for average, old, step in zip(model.training_step.ema_variables, before, steps, strict=True):
         np.testing.assert_allclose(average, old + 0.9 * step, rtol=0, atol=1e-6)  # decay (1 + 0) / (10 + 0) at first
 
 
@@ -215,7 +215,7 @@ def test_refused_arguments(arguments, message):
         (clips()[0], {}, r"context must be \(batch, time, 64, 64, 1\)"),
         (clips()[:, :0], {}, "at least one clip and one frame"),
         ((clips() * 255).astype("uint8"), {}, "received uint8; divide bytes by 255"),
-        (clips(), {"num_samples": 0}, "num_samples and chunk must be at least 1"),
+        (clips(), {"num_samples": 0}, "num_samples must be a whole number of at least 1"),
         (clips(), {"noise": "none"}, "noise must be 'sample' or 'mean', received 'none'"),
     ],
 )

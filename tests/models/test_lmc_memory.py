@@ -100,7 +100,7 @@ def test_a_training_step_is_both_phases_whole_or_in_parts():
     model = tiny(long_frames=12)  # the whole clip: no draw
     model.compile(Adam(0.01, model.frozen_in_passes, **settings))
     parts = model.training_passes(x)
-    step = tf.function(lambda index: model._optimizer_step(parts[index], tf.constant(0)))
+    step = tf.function(lambda index: model.training_step.take(parts[index], tf.constant(0)))
     losses = []
     for index, part in enumerate(parts):
         free = {v.path for v in model.weights} - {v.path for v in part.frozen}
@@ -143,7 +143,7 @@ def test_training_goes_on_from_a_checkpoint_bit_for_bit():
 
     def state():
         arrays = [checkpoints.model_arrays(owner, prefix) for prefix, owner in owners.items()]
-        return {**arrays[0], **arrays[1]}, [v.numpy() for v in model.ema_variables]
+        return {**arrays[0], **arrays[1]}, [v.numpy() for v in model.training_step.ema_variables]
 
     def train(batches):
         return [{name: float(value) for name, value in step(clip).items()} for clip in batches]
@@ -153,7 +153,7 @@ def test_training_goes_on_from_a_checkpoint_bit_for_bit():
     logs, whole = train(data[1:]), state()
     for prefix, owner in owners.items():
         checkpoints.assign_model(owner, arrays, prefix)
-    for variable, average in zip(model.ema_variables, averages, strict=True):
+    for variable, average in zip(model.training_step.ema_variables, averages, strict=True):
         variable.assign(average)
     assert train(data[1:]) == logs
     for a, b in zip(tf.nest.flatten(whole), tf.nest.flatten(state()), strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from htsr.models import build_model
+from htsr.models import build_model, training_step
 from htsr.published import lmc_memory
 from htsr.training.adam import Adam
 
@@ -147,7 +147,7 @@ def trained(arrays):
         @tf.function
         def gradients(phase):
             of = list(variables[phase].values())
-            return model._gradients(parts[phase], of, tf.constant(0), tf.constant(0))[::2]
+            return training_step.gradients(model, clip, of, tf.constant(0), tf.constant(0), phase=phase)[::2]
 
         def named(phase):
             loss, grads = gradients(phase)
@@ -213,7 +213,7 @@ def test_two_training_steps(arrays, trained):
     # The original's epsilon of 1e-8 is inside the bias correction: outside of it, it is 3.2e-10 in the first step.
     model.compile(Adam(2e-4, model.frozen_in_passes, epsilon=3.2e-10, name="adam"))
     parts = model.training_passes(clip_of(arrays))
-    step = tf.function(lambda index: model._optimizer_step(parts[index], tf.constant(0)))
+    step = tf.function(lambda index: model.training_step.take(parts[index], tf.constant(0)))
     for i, index in enumerate([0, 1, 0, 1]):
         part = parts[index]
         paths = [variable.path.replace("/", "_") for variable in part.frozen]

@@ -38,24 +38,26 @@ def test_a_longer_rollout_begins_with_the_shorter_one(model, more):
     close(np.concatenate(list(model.rollout_chunks(x, 11, 2, 5, chunk=1)), 2), whole)
 
 
-def test_a_prediction_has_the_same_bits_in_any_batch(model):
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_prediction_has_the_same_bits_in_any_batch(model, rows):
     """Of any size, at any place in it, beside whatever else, as the only sample or as one of several."""
     x, seeds = clips(model, batch=5, time=model.min_context + 4), np.arange(7, 12)
-    whole = model.rollout(x, 6, num_samples=2, seed=seeds)
+    whole = model.rollout(x, 6, num_samples=2, seed=seeds, rows=rows)
     for batch in range(1, 5):
-        np.testing.assert_array_equal(model.rollout(x[:batch], 6, seed=seeds[:batch])[0], whole[0, :batch])
+        np.testing.assert_array_equal(model.rollout(x[:batch], 6, seed=seeds[:batch], rows=rows)[0], whole[0, :batch])
     mates = np.concatenate([1 - x[:2], x[3:4], 0 * x[:1]])
-    there = model.rollout(mates, 6, num_samples=3, seed=np.array([1, 2, seeds[3], 3]))
+    there = model.rollout(mates, 6, num_samples=3, seed=np.array([1, 2, seeds[3], 3]), rows=rows)
     np.testing.assert_array_equal(there[:2, 2], whole[:, 3])
     broken = np.concatenate([np.full_like(x[:1], np.nan), x[:1]])
-    np.testing.assert_array_equal(model.rollout(broken, 6, seed=np.array([1, seeds[0]]))[0, 1], whole[0, 0])
-    assert model.rollout(x[:1], 6, seed=7).shape == (1, 1, *whole.shape[2:])  # one seed for all clips
+    np.testing.assert_array_equal(model.rollout(broken, 6, seed=np.array([1, seeds[0]]), rows=rows)[0, 1], whole[0, 0])
+    assert model.rollout(x[:1], 6, seed=7, rows=rows).shape == (1, 1, *whole.shape[2:])  # one seed for all clips
 
 
 def test_a_batch_predicted_together_is_the_same_to_rounding(model):
     x, seeds = clips(model, batch=3, time=model.min_context + 4), np.array([7, 8, 9])
-    apart = model.rollout(x, 6, num_samples=2, seed=seeds)
-    close(model.rollout(x, 6, num_samples=2, seed=seeds, batched=True), apart)
+    apart = model.rollout(x, 6, num_samples=2, seed=seeds, rows=1)
+    close(model.rollout(x, 6, num_samples=2, seed=seeds, rows=4), apart)
+    close(model.rollout(x, 6, num_samples=2, seed=seeds), apart)
 
 
 def test_a_prediction_depends_on_the_whole_context(model):

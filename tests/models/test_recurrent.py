@@ -11,6 +11,7 @@ from htsr.data import load_clips
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.training import fit as training
+from htsr.training import schedules
 
 TINY = {"frame_shape": (16, 16, 1), "filters": [4, 4], "context": 3, "cell": "conv_lstm"}
 
@@ -111,30 +112,31 @@ def test_a_resumed_run_ends_as_one_that_was_not(tmp_path):
 
 def test_learning_rate_counts_training_steps():
     for passes in (1, 2):
-        rate = training._learning_rate(1.0, 2, "cosine", 12, passes)
+        rate = schedules.learning_rate(1.0, 2, "cosine", 12, passes)
         np.testing.assert_allclose([rate(s * passes) for s in (0, 1, 2, 7, 12)], [0, 0.5, 1, 0.5, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cell": "lstm"}, "cell must be one of cms_lstm, conv_lstm, .* received 'lstm'"),
+        ({"cell": "lstm"}, "unknown cell 'lstm'; did you mean"),
         ({"patch_size": 5}, "patch_size must divide the frame's 16x16 pixels, received 5"),
         ({"filters": []}, r"filters must be one number of at least 1 for every layer, received \[\]"),
         ({"filters": [4, 8], "cell": "st_lstm"}, r"filters must be equal, received \[4, 8\]"),
         ({"context": 0}, "context and sampling_steps must be at least 1, received 0"),
         ({"scored_from": 0}, "scored_from must be at least 1, received 0"),
-        ({"se": [3]}, "SE scales must divide the grid of 4x4, which 3 does not"),
+        ({"cell": {"name": "conv_lstm", "se": [3]}}, "SE scales must divide the grid of 4x4, which 3 does not"),
         ({"dtype": "float16"}, "dtype must be float32 or mixed_bfloat16, received 'float16'"),
         ({"patch_order": "rows"}, "patch_order must be one of"),
         ({"sampling": "Scheduled"}, "sampling must be one of scheduled, reverse, none, received 'Scheduled'"),
         ({"loss": "mse"}, "loss must be one of l2, l1_l2, received 'mse'"),
         ({"filters": 4}, "filters must be one number of at least 1 for every layer, received 4"),
         ({"filters": [4, 0]}, r"filters must be one number of at least 1 for every layer, received \[4, 0\]"),
-        ({"ce": -1}, "ce must be at least 0, received -1"),
-        ({"key_filters": 2}, "key_filters is for sa_conv_lstm and gmg; omit it for conv_lstm"),
-        ({"memory_kernel_size": 3}, "memory_kernel_size is for sa_conv_lstm; omit it for conv_lstm"),
-        ({"cell": "sa_conv_lstm", "memory_kernel_size": 2}, "kernel_size must be odd"),
+        ({"cell": {"name": "conv_lstm", "ce": -1}}, "ce must be a whole number of at least 0, not -1"),
+        ({"cell": {"name": "conv_lstm", "key_filters": 2}}, "cell conv_lstm has no argument 'key_filters'; it takes"),
+        ({"cell": {"name": "sa_conv_lstm", "key_filters": "two"}}, "cell sa_conv_lstm cannot be made with"),
+        ({"cell": {"name": "conv_lstm", "forget": 3}}, "has no argument 'forget'; did you mean 'forget_bias'?"),
+        ({"cell": {"name": "sa_conv_lstm", "memory_kernel_size": 2}}, "kernel_size must be odd"),
     ],
 )
 def test_refused(arguments, message):

@@ -136,6 +136,14 @@ def test_gradients(name):
         np.testing.assert_allclose(grad, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=variable.path)
 
 
+@pytest.fixture
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eagerly")  # rounding differs in a graph, and Adam's first step makes much of it
 def test_two_steps_of_cms_lstm_with_adamw():
     """One training step: forwards, then reversed in time with the weights that the first left."""
     model, arrays = load("cmslstm_small")
@@ -145,7 +153,7 @@ def test_two_steps_of_cms_lstm_with_adamw():
     model.compile(optimizer)
     x = tf.constant(frames(arrays))
     for i, part in enumerate(model.training_passes(x), 1):
-        logs = model._optimizer_step(part, tf.constant(0))
+        logs = model.training_step.take(part, tf.constant(0))
         np.testing.assert_allclose(2 * logs["loss"], arrays[f"loss{i}"], rtol=1e-4)
         for variable, recipe in pairs_of(model, "cmslstm_small"):
             before, after, grad = (

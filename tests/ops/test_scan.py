@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from htsr.ops.scan import scan, scan_states
+from htsr.ops.scan import scan
 
 
 def loop(w, xs, state):
@@ -17,9 +17,15 @@ def loop(w, xs, state):
 def step(w):
     def one(state, x):
         new = tf.tanh(state["h"] @ w + x)
-        return {"h": new}, (new * 2, tf.reduce_sum(new))
+        return {"h": new, "kept": (new * 2, tf.reduce_sum(new))}
 
     return one
+
+
+def scanned(w, xs, state):
+    first = {"h": state, "kept": (tf.zeros_like(state), 0.0)}
+    state, ys = scan(step(w), xs, first, keep=lambda state: state["kept"])
+    return state["h"], ys
 
 
 @pytest.fixture
@@ -41,10 +47,6 @@ def test_scan_equals_a_python_loop_in_values_and_gradients(inputs, mode):
 
         return value
 
-    def scanned(w, xs, state):
-        state, ys = scan(step(w), xs, {"h": state})
-        return state["h"], ys
-
     ours = both(scanned) if mode == "eager" else tf.function(both(scanned), jit_compile=mode == "xla")
     for a, b in zip(tf.nest.flatten(ours(*inputs)), tf.nest.flatten(both(loop)(*inputs)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -53,20 +55,29 @@ def test_scan_equals_a_python_loop_in_values_and_gradients(inputs, mode):
 def test_scan_takes_any_length_and_batch(inputs):
     w, xs, state = inputs
     signature = (tf.TensorSpec([None, None, 3]), tf.TensorSpec([None, 3]))
-    graph = tf.function(lambda xs, s: scan(step(w), xs, {"h": s}), input_signature=signature)
+    graph = tf.function(lambda xs, s: scanned(w, xs, s), input_signature=signature)
     for length, batch in ((7, 2), (1, 1)):
         last, (ys, _) = graph(xs[:length, :batch], state[:batch])
         expected = loop(w, xs[:length, :batch], state[:batch])
-        np.testing.assert_allclose(last["h"], expected[0], rtol=1e-6)
+        np.testing.assert_allclose(last, expected[0], rtol=1e-6)
         np.testing.assert_allclose(ys, expected[1][0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("length", [0, 1, 5])
-def test_scan_states_keeps_the_first_state(inputs, length):
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_scan_of_no_steps_returns_the_state(inputs, mode):
     w, xs, state = inputs
-    graph = tf.function(lambda n, xs: scan_states(lambda s, x: step(w)(s, x)[0], xs, {"h": state}, n))
-    states = graph(tf.constant(length), xs[:length])["h"]
-    assert states.shape == (length + 1, 2, 3)
-    np.testing.assert_array_equal(states[0], state)
-    for t in range(length):
-        np.testing.assert_allclose(states[t + 1], tf.tanh(states[t] @ w + xs[t]), rtol=1e-6)
+    run = tf.function(scanned) if mode == "graph" else scanned
+    last, (ys, sums) = run(w, xs[:0], state)
+    np.testing.assert_array_equal(last, state)
+    assert (ys.shape, sums.shape) == ((0, 2, 3), (0,))
+
+
+def test_scan_traces_its_step_once(inputs):
+    calls = []
+
+    def counted(total, x):
+        calls.append(x)
+        return total + tf.reduce_sum(x)
+
+    tf.function(lambda xs: scan(counted, xs, 0.0, keep=lambda total: total)).get_concrete_function(inputs[1])
+    assert len(calls) == 1

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -12,6 +10,7 @@ import pytest
 import tensorflow as tf
 import torch_writer
 import yaml
+from command import run
 
 import htsr
 from htsr.errors import InputError
@@ -215,11 +214,12 @@ def test_wrappers_optimisers_and_other_files(tmp_path):
 def test_arguments_and_where_they_are_from(tmp_path):
     run = htsr.import_weights("gmg", torch_file("gmg", tmp_path / "w.pt"), tmp_path / "run", None, TORCH["gmg"][1])
     model = yaml.safe_load((run / "config.yml").read_text())["model"]
-    certain = {"filters": [16, 16, 16], "kernel_size": 5, "layer_norm": False, "patch_size": 2, "key_filters": 4}
-    published = {"offsets": "published", "trend_decay": "batch", "patch_order": "row_column_channel", "embed": False}
+    certain = {"filters": [16, 16, 16], "kernel_size": 5, "layer_norm": False, "patch_size": 2}
+    published = {"patch_order": "row_column_channel", "embed": False}
     assert {key: model[key] for key in certain | published} == certain | published
+    assert model["cell"] == {"name": "gmg", "offsets": "published", "trend_decay": "batch", "key_filters": 4}
     origins = json.loads((run / "imported.json").read_text())["arguments"]
-    assert [origins[key] for key in ("filters", "offsets", "frame_shape", "dtype")] == [
+    assert [origins[key] for key in ("filters", "cell.offsets", "frame_shape", "dtype")] == [
         "the weights", "the published setting", "--set", "the default",
     ]  # fmt: skip
 
@@ -230,19 +230,19 @@ def test_a_config_fills_in_but_does_not_change_the_arithmetic(tmp_path):
     file = torch_file("gmg", tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"model.filters is \[128, 128, 128, 128\] in --config, but the weights have"):
         htsr.import_weights("gmg", file, tmp_path / "run", config, settings)
-    text = config.read_text().replace("  filters: [128, 128, 128, 128]\n", "").replace("  key_filters: 32\n", "")
+    text = config.read_text().replace("  filters: [128, 128, 128, 128]\n", "").replace("key_filters: 32, ", "")
     (tmp_path / "own.yml").write_text(text)
     run = htsr.import_weights("gmg", file, tmp_path / "run", tmp_path / "own.yml", settings)
     found = yaml.safe_load((run / "config.yml").read_text())
-    assert (found["model"]["offsets"], found["train"]["steps"]) == ("published", 375000)
+    assert (found["model"]["cell"]["offsets"], found["train"]["steps"]) == ("published", 375000)
     run = htsr.import_weights(
         "gmg",
         file,
         tmp_path / "set",
         tmp_path / "own.yml",
-        [*settings, "model.offsets=bounded", "model.trend_decay=none"],
+        [*settings, "model.cell={name: gmg, offsets: bounded, trend_decay: none}"],
     )
-    assert yaml.safe_load((run / "config.yml").read_text())["model"]["offsets"] == "bounded"
+    assert yaml.safe_load((run / "config.yml").read_text())["model"]["cell"]["offsets"] == "bounded"
     assert json.loads((run / "imported.json").read_text())["unread"]["count"] == 6  # beta, which only decay reads
 
 
@@ -396,20 +396,16 @@ def test_settings_of_the_original_that_are_not_supported(tmp_path):
 # ---- the run
 
 
-def run_script(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_script_then_training_goes_on(tmp_path):
-    """Imported by the script, trained for a step by train.py, without Adam's slots and with averages; its card."""
-    imported = run_script(
-        "import_weights.py", "--from", "conv_lstm", "--file", DATA / "convlstm_small.pt",
+    """Imported, trained for a step by ``htsr train``, without Adam's slots and with averages; its card."""
+    imported = run(
+        "import", "--from", "conv_lstm", "--file", DATA / "convlstm_small.pt",
         "--out", tmp_path / "logs/own", "--set", *SIZED,
     )  # fmt: skip
     assert imported.returncode == 0, imported.stderr
     model = "- model: recurrent conv_lstm, 32,128 parameters, stored as float32, frames of 32x32x1"
     assert imported.stdout.startswith(f"# own\n\n{model}\n")
-    run = tmp_path / "logs" / "own"
+    folder = tmp_path / "logs" / "own"
     settings = [
         "train.steps=1",
         "train.valid_examples=1",
@@ -417,22 +413,22 @@ def test_script_then_training_goes_on(tmp_path):
         "data.batch_size=1",
         "train.ema_decay=0.5",
     ]
-    trained = run_script(
-        "train.py", "--config", run / "config.yml", "--logdir", tmp_path / "logs", "--name", "own",
+    trained = run(
+        "train", "--config", folder / "config.yml", "--logdir", tmp_path / "logs", "--name", "own",
         *(part for setting in settings for part in ("--set", setting)),
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    before, after = (checkpoints.load(run / "model", step)[1] for step in (0, 1))
+    before, after = (checkpoints.load(folder / "model", step)[1] for step in (0, 1))
     moved = [np.abs(after[name] - before[name]).max() for name in before]
     assert 0 < max(moved) < 1e-2
     assert np.abs(after["ema/output/kernel"] - before["model/output/kernel"]).max() < 1e-2
-    assert "step 1;" in write_card(run).read_text()
+    assert "step 1;" in write_card(folder).read_text()
 
 
 @pytest.mark.parametrize("content", [b"no weights", b""])
 def test_script_refuses_in_one_line(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
-    done = run_script("import_weights.py", "--from", "gmg", "--file", tmp_path / "w.pt", "--out", tmp_path / "run")
+    done = run("import", "--from", "gmg", "--file", tmp_path / "w.pt", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

@@ -17,7 +17,8 @@ import pytest
 
 from htsr.errors import InputError
 from htsr.runs import checkpoints
-from htsr.runs.checkpoints import RunLock, load, save
+from htsr.runs.checkpoints import load, save
+from htsr.runs.folder import RunLock, load_model
 
 ARRAYS = {
     "model/conv/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -237,7 +238,7 @@ def test_leftovers_are_removed_by_the_next_save(tmp_path):
 
 SAVE_FOR_EVER = """
     import sys, numpy as np
-    from htsr.checkpoints import load, save
+    from htsr.runs.checkpoints import load, save
     found = load(sys.argv[1])
     step = found[0] if found else 0
     print("ready", flush=True)
@@ -270,7 +271,7 @@ def test_sigkill_during_saves(tmp_path):
 
 HOLD = """
     import sys, time
-    from htsr.checkpoints import RunLock
+    from htsr.runs.folder import RunLock
     with RunLock(sys.argv[1]):
         print("locked", flush=True)
         time.sleep(60)
@@ -292,7 +293,7 @@ def test_second_run_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
 
 
 def test_reading_checkpoints_does_not_import_tensorflow():
-    code = "import sys, htsr.runs.checkpoints; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = "import sys, htsr.runs.folder; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -365,21 +366,21 @@ def test_load_model_from_run_or_model_folder(run):
     save(run / "model", 1, arrays)
     save(run / "model", 2, arrays | average, score=1.0)
     for folder in (run, run / "model"):
-        np.testing.assert_array_equal(checkpoints.load_model(folder).get_weights()[0], average["ema/first/kernel"])
-    for model in (checkpoints.load_model(run, ema=False), checkpoints.load_model(str(run), which=1)):
+        np.testing.assert_array_equal(load_model(folder).get_weights()[0], average["ema/first/kernel"])
+    for model in (load_model(run, ema=False), load_model(str(run), which=1)):
         np.testing.assert_array_equal(model.get_weights()[0], arrays["model/first/kernel"])
     for step, kernel in ((1, arrays["model/first/kernel"]), (2, average["ema/first/kernel"])):
-        model = checkpoints.load_model(run / "model" / f"step_{step}")
+        model = load_model(run / "model" / f"step_{step}")
         np.testing.assert_array_equal(model.get_weights()[0], kernel)
     with pytest.raises(InputError, match="step_1 is the checkpoint of step 1, but 2 was asked for; give"):
-        checkpoints.load_model(run / "model" / "step_1", 2)
+        load_model(run / "model" / "step_1", 2)
 
 
 def test_load_model_refusals(run, tmp_path):
     with pytest.raises(InputError, match="holds no checkpoint"):
-        checkpoints.load_model(run)
+        load_model(run)
     with pytest.raises(InputError, match=r"is not a run folder: .*config.yml is missing"):
-        checkpoints.load_model(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere")
     save(run / "model", 1, checkpoints.model_arrays(small_model(units=4)))
     with pytest.raises(InputError, match="these weights are not of this tiny"):
-        checkpoints.load_model(run)
+        load_model(run)

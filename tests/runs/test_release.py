@@ -1,9 +1,8 @@
 """Releasing a run: half precision, a card, an ordinary run folder."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import keras
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from htsr.data import load_clips
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.folder import load_model
 from htsr.runs.release import release
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_weights_alone_in_half_precision(run, tmp_path):
     size = {folder: (folder / "model" / "step_5" / "state.npz").stat().st_size for folder in (run, out)}
     assert size[out] < size[run] / 4
     assert (out / "model.md").read_text().startswith("# mine\n")
-    model, loaded = checkpoints.load_model(run), checkpoints.load_model(out)
+    model, loaded = load_model(run), load_model(out)
     assert {weight.dtype for weight in loaded.weights} == {"float32"}
     for ours, whole in zip(loaded.weights, model.weights, strict=True):  # the averages
         np.testing.assert_array_equal(ours, np.asarray(whole).astype(np.float16).astype(np.float32))
@@ -58,10 +58,9 @@ def test_refusals(run, tmp_path):
     with pytest.raises(InputError, match=r"has values beyond float16 \(65504\); release another checkpoint"):
         release(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    command = [sys.executable, "-m", "htsr.runs.release", str(run), str(run)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = command.run("release", run, run)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"error: {run} exists; choose another folder to release to, or remove it"
+    assert done.line == f"error: {run} exists; choose another folder to release to, or remove it"
 
 
 @pytest.mark.parametrize(("name", "psnr"), [("htsr-mmnist-laptop", 19.5), ("cms_lstm-mmnist-laptop", 17.5)])
@@ -72,6 +71,6 @@ def test_pretrained_models_predict(name, psnr):
     assert sum(sizes) < 8e6
     assert checkpoints.read_manifest(run / "model")["files"]["state.npz"]["sha256"] in (run / "model.md").read_text()
     clip = next(load_clips("moving_mnist", split="test", num_digits=1, seq_len=46, batch_size=8).examples(8))
-    frames = checkpoints.load_model(run).rollout(clip[:, :36], 10, noise="mean")[0].clip(0, 1)
+    frames = load_model(run).rollout(clip[:, :36], 10, noise="mean")[0].clip(0, 1)
     errors = np.square(frames - clip[:, 36:]).mean((2, 3, 4))
     assert (-10 * np.log10(errors)).mean() > psnr

@@ -1,6 +1,7 @@
 """Training as a user starts it: fresh processes, interrupted at random moments, against one that was left alone."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -8,14 +9,21 @@ import sys
 import time
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
+from stub_model import Stub
 
-import train
+from htsr import models
 
-ROOT = Path(__file__).parents[2]
+STUB = Path(__file__).with_name("stub_model.py")
+MODELS = {
+    "stub": "{name: stub}",
+    "htsr": "{name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, "
+    "channels_mult: 0.125}",
+}
 CONFIG = """
-model: {name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, channels_mult: 0.125}
+model: MODEL
 data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
 train: {steps: 60, learning_rate: 1.0e-3, warmup_steps: 5, schedule: cosine, ema_decay: 0.99, log_every: 1,
         valid_every: 30, valid_examples: 4, valid_context: 4, valid_horizon: 3, checkpoint_every: 3}
@@ -23,22 +31,42 @@ eval: {context: 4, horizon: 5}
 """
 
 
+@pytest.fixture(autouse=True)
+def stub_is_known(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "stub", Stub)
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("configs") / "tiny.yml"
-    path.write_text(CONFIG)
-    return path
+def configs(tmp_path_factory):
+    """Files by the model's name, all called ``tiny.yml``."""
+    folder = tmp_path_factory.mktemp("configs")
+    for name, model in MODELS.items():
+        (folder / name).mkdir()
+        (folder / name / "tiny.yml").write_text(CONFIG.replace("MODEL", model))
+    return {name: folder / name / "tiny.yml" for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def config(configs):
+    return configs["stub"]
 
 
 def start(config, logdir, *arguments):
-    command = [sys.executable, ROOT / "train.py", "--config", config, "--logdir", logdir, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(config, logdir, *arguments):
     process = start(config, logdir, *arguments)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def finish_here(config, logdir, *arguments):
+    """As ``finish``, in this process."""
+    done = command.run("train", "--config", config, "--logdir", logdir, *arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
 def last_state(run):
@@ -48,6 +76,15 @@ def last_state(run):
 
 @pytest.fixture(scope="module")
 def uninterrupted(config, tmp_path_factory):
+    return whole_run(config, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def htsr_run(configs, tmp_path_factory):
+    return whole_run(configs["htsr"], tmp_path_factory)
+
+
+def whole_run(config, tmp_path_factory):
     logdir = tmp_path_factory.mktemp("uninterrupted")
     status, output = finish(config, logdir)
     assert status == 0, output
@@ -124,6 +161,12 @@ def test_killed_equals_uninterrupted(config, uninterrupted, tmp_path, kills, sav
         same(run, uninterrupted)
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_killed_htsr_equals_uninterrupted(configs, htsr_run, tmp_path, kills):
+    for run in interrupt_until_done(configs["htsr"], tmp_path / "killed", kills, 0, seed=1):
+        same(run, htsr_run)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop(config, uninterrupted, tmp_path, number):
     run = tmp_path / "tiny"
@@ -141,8 +184,8 @@ def test_asked_to_stop(config, uninterrupted, tmp_path, number):
     same(run, uninterrupted)
 
 
-def test_run_folder(uninterrupted):
-    names = {path.name for path in uninterrupted.iterdir()}
+def test_run_folder(htsr_run):
+    names = {path.name for path in htsr_run.iterdir()}
     assert {
         "config.yml",
         "environment.json",
@@ -152,10 +195,10 @@ def test_run_folder(uninterrupted):
         "tensorboard",
         "training.png",
     } <= names
-    assert {p.name for p in (uninterrupted / "samples").iterdir()} == {
+    assert {p.name for p in (htsr_run / "samples").iterdir()} == {
         f"step_{step}.{kind}" for step in (30, 60) for kind in ("gif", "png")
     }
-    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (htsr_run / "metrics.jsonl").read_text().splitlines()]
     steps = [r["step"] for r in records if "loss" in r]
     assert steps == list(range(1, 61))
     assert {"nll", "kl_0", "kl_1", "grad_norm", "learning_rate"} <= set(records[0])
@@ -164,7 +207,7 @@ def test_run_folder(uninterrupted):
     assert rates[0] < 5e-4
     assert rates[-1] < 1e-5
     assert {"valid/loss", "valid/kl_0", "valid/rollout_mse", "valid/rollout_mse_1"} <= set(records[-1])
-    assert json.loads((uninterrupted / "environment.json").read_text())["tensorflow"]
+    assert json.loads((htsr_run / "environment.json").read_text())["tensorflow"]
 
 
 def test_trained_run_is_left_alone(config, uninterrupted):
@@ -184,7 +227,7 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--set", "train.learning_rate=1e-3"], "write 1.0e-3"),
         (["--set", "train.steps=many"], "train.steps: expected int, received 'many'"),
         (["--set", "data.batch_size=0"], "batch_size must be a whole number of at least 1"),
-        (["--set", "train.valid_every=0", "--name", "other"], "train.valid_every must be at least 1"),
+        (["--set", "train.valid_every=0", "--name", "other"], "train.valid_every must be a whole number of at least 1"),
         (["--set", "model.frame_shape=[64,64,3]"], "frame_shape is [64, 64, 3], but the data's is [64, 64, 1]"),
         (["--set", "data.image_size=48", "--name", "other"], "64x64 or 128x128 pixels, received 48"),
         (["--datadir", "nowhere", "--set", "data.source=archive", "--set", "data.num_digits=2"], "nowhere"),
@@ -197,21 +240,18 @@ def test_trained_run_is_left_alone(config, uninterrupted):
         (["--name", "../x"], "run name must be a relative path"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(config, uninterrupted, arguments, message, monkeypatch, capsys):
-    before = (uninterrupted / "config.yml").read_bytes()
-    command = ["train.py", "--config", str(config), "--logdir", str(uninterrupted.parent), *arguments]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stop:
-        train.main()
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, message):
+    before = (htsr_run / "config.yml").read_bytes()
+    done = command.run("train", "--config", configs["htsr"], "--logdir", htsr_run.parent, *arguments)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
-    assert (uninterrupted / "config.yml").read_bytes() == before
+    assert (htsr_run / "config.yml").read_bytes() == before
 
 
 def test_second_run_in_a_folder_is_refused(config, tmp_path):
-    first = start(config, tmp_path)
+    first = start(config, tmp_path, "--set", "train.steps=1000000")
     while first.poll() is None and newest(tmp_path / "tiny") < 3:
         time.sleep(0.01)
     status, output = finish(config, tmp_path)
@@ -223,27 +263,27 @@ def test_second_run_in_a_folder_is_refused(config, tmp_path):
 
 def test_a_run_without_checkpoint_takes_another_config(config, tmp_path):
     """A first try that was refused while training leaves nothing that a corrected one would contradict."""
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=3")
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=3")
     assert status == 2
     assert "a batch of 4 clips cannot be cut into train.accumulate = 3 equal parts" in output
-    status, output = finish(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
+    status, output = finish_here(config, tmp_path, "--set", "train.accumulate=2", "--set", "train.steps=1",
                             "--set", "train.warmup_steps=0")  # fmt: skip
     assert status == 0, output
 
 
 def test_not_a_number_stops_with_step_and_term(config, tmp_path):
-    status, output = finish(config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0")
+    status, output = finish_here(
+        config, tmp_path, "--set", "train.learning_rate=1.0e+30", "--set", "train.warmup_steps=0"
+    )
     assert status == 2, output
     assert "training stopped at step " in output
     assert newest(tmp_path / "tiny") < 60
 
 
-def test_full_disk(config, tmp_path):
+def test_full_disk(configs, tmp_path, monkeypatch):
     """The log cannot be written: one line, and what is there is not touched."""
-    run = tmp_path / "tiny"
-    run.mkdir()
-    (run / "metrics.tmp").symlink_to("/dev/full")
-    status, output = finish(config, tmp_path)
-    assert status == 2, output
-    assert "No space left on device" in output
-    assert "Traceback" not in output
+    monkeypatch.setattr("htsr.training.log.new_file", lambda path: open("/dev/full", "w"))  # noqa: SIM115
+    done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert not (tmp_path / "tiny" / "metrics.jsonl").exists()

@@ -1,4 +1,4 @@
-"""Videos as arrays: decoded once into a file that all runs share, or decoded again whenever a window is asked for.
+"""Videos as arrays: decoded once into a file that all runs share.
 
 The cache is ``$HTSR_CACHE``, by default ``~/.cache/htsr``, and may be deleted at any time. An entry is a folder that
 appears whole or not at all: ``frames.npy``, uint8 (frame, height, width, channel), all videos one after the other,
@@ -6,17 +6,11 @@ memory-mapped when read, and ``manifest.json``, which says where each video begi
 hash of the videos' contents and the frame format: a source that has changed has another entry.
 """
 
-import contextlib
-import glob
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import sys
-import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -27,7 +21,7 @@ from htsr.data.video import containers
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video, images_in
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
-from htsr.files import new_file
+from htsr.files import new_file, new_folder
 
 SCHEMA = 1
 Damaged = Literal["refuse", "skip"]
@@ -61,29 +55,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HTSR_CACHE") or Path.home() / ".cache" / "htsr")
 
 
-def open_videos(
-    videos: Sequence[Video], form: FrameFormat, *, what: str, cache: bool = True, damaged: Damaged = "refuse"
-) -> VideoStore:
+def open_videos(videos: Sequence[Video], form: FrameFormat, *, what: str, damaged: Damaged = "refuse") -> VideoStore:
     """The frames of videos, from the cache (and into it, with a progress bar, where they are not there yet).
 
     Args:
         videos: which ones, in the order in which they will be numbered.
         form: what frames become.
         what: the videos in words, for messages ("KTH, train").
-        cache: False decodes once to count and check, and then again whenever a window is read.
         damaged: ``refuse`` raises for the first damaged video; ``skip`` leaves it out and says so.
 
     Raises:
         DamagedVideo: a video is damaged, or all of them are.
     """
-    if not cache:
-        store = StreamedVideos(videos, form, what, damaged)
-    else:
-        entry = cache_folder() / _key(videos, form, damaged)
-        if not entry.exists():
-            print(f"{what}: decoding {len(videos)} videos once, into {entry}", file=sys.stderr)
-            write_entry(entry, videos, form, what=what, damaged=damaged)
-        store = CachedVideos(entry)
+    entry = cache_folder() / _key(videos, form, damaged)
+    if not entry.exists():
+        print(f"{what}: decoding {len(videos)} videos once, into {entry}", file=sys.stderr)
+        write_entry(entry, videos, form, what=what, damaged=damaged)
+    store = CachedVideos(entry)
     for why in store.refused.values():
         print(f"{what}: left out: {why}", file=sys.stderr)
     for video in store.videos:
@@ -120,44 +108,6 @@ class CachedVideos:
         return np.array(self._frames[first + start : first + stop : stride])
 
 
-class StreamedVideos:
-    """Videos that are decoded again for every window.
-
-    Opening decodes each once and keeps a checksum of every frame. A window is read by seeking; where its frames are not
-    those with the checksums, because the container cannot be sought exactly, it is decoded from the beginning.
-    """
-
-    def __init__(self, videos: Sequence[Video], form: FrameFormat, what: str, damaged: Damaged):
-        self.shape = (form.height, form.width, form.channels)
-        self._form, self._sources, self._checks = form, [], []
-        self.videos, self.refused = _decode_all(videos, form, f"checking {what}", damaged, self)
-
-    def begin(self, video: Video) -> None:
-        self._sources.append(video)
-        self._checks.append([])
-
-    def keep(self, frame: np.ndarray) -> None:
-        self._checks[-1].append(zlib.crc32(frame))
-
-    def drop(self) -> None:
-        self._sources.pop()
-        self._checks.pop()
-
-    def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
-        wanted, expected = range(start, stop, stride), self._checks[video][start:stop:stride]
-        for begin in dict.fromkeys((start, 0)):
-            frames = np.zeros((len(wanted), *self.shape), np.uint8)
-            with contextlib.suppress(DamagedVideo):  # one that was whole cannot be sought there, or has changed
-                for number, frame in enumerate(VideoReader(self._sources[video], self._form, begin), begin):
-                    if number in wanted:
-                        frames[wanted.index(number)] = frame
-                    if number >= wanted[-1]:
-                        break
-            if [zlib.crc32(frame) for frame in frames] == expected:
-                return frames
-        raise DamagedVideo(f"video {self.videos[video].name} has changed since it was checked; start again")
-
-
 def write_entry(
     folder: Path,
     videos: Sequence[Video],
@@ -174,7 +124,7 @@ def write_entry(
         videos, form, what, damaged: as in `open_videos`.
         extra: from the videos decoded, what else the manifest shall hold.
     """
-    with appearing(folder) as temporary:
+    with new_folder(folder, shared=True) as temporary:
         with open(temporary / "frames.npy", "wb") as file:
             frames = _FrameFile(file, form)
             stored, refused = _decode_all(videos, form, f"decoding {what}", damaged, frames)
@@ -184,27 +134,6 @@ def write_entry(
         with open(temporary / "manifest.json", "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which becomes ``folder`` at the end, or nothing where an error ends it.
-
-    Where another process was faster, its ``folder`` stays.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    temporary = folder.with_name(f".{folder.name}.tmp-{secrets.token_hex(8)}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class _FrameFile:
@@ -318,10 +247,3 @@ def _files(path: Path) -> list[Path]:
 def _state(path: Path) -> list:
     states = [(file.name, file.stat()) for file in _files(path)]
     return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for name, state in states]
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed while making this folder left behind more than a day ago."""
-    for path in folder.parent.glob(f".{glob.escape(folder.name)}.tmp-{'[0-9a-f]' * 16}"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
-            shutil.rmtree(path, ignore_errors=True)

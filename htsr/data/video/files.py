@@ -31,7 +31,7 @@ ARRAYS = (".npy", ".npz")
 SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
 MAX_SIDE = 8192  # pixels
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
-PREPARED = {"manifest.json", "frames.npy"}  # in a folder that prepare.py or the cache wrote
+PREPARED = {"manifest.json", "frames.npy"}  # in a folder that htsr prepare or the cache wrote
 READ_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)  # of damaged files
 
 Fit = Literal["stretch", "crop", "letterbox"]
@@ -98,7 +98,7 @@ def find_videos(folder: Path) -> list[Video]:
     elif not folder.is_dir():
         raise InputError(f"folder {folder} does not exist; expected one with videos")
     elif is_prepared(folder):
-        raise InputError(f"folder {folder} holds what prepare.py made of videos; name the folder of the videos")
+        raise InputError(f"folder {folder} holds what htsr prepare made of videos; name the folder of the videos")
     else:
         found = _in_folder(folder) or [Video(folder.resolve().name, folder)] * bool(images_in(folder))
         if not found:
@@ -110,7 +110,7 @@ def find_videos(folder: Path) -> list[Video]:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether ``prepare.py`` or the cache wrote this folder."""
+    """Whether ``htsr prepare`` or the cache wrote this folder."""
     return all((folder / name).is_file() for name in PREPARED)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from htsr.checks import require_int
 from htsr.data.clips import Clips
+from htsr.data.sources import WindowSource
 from htsr.data.video.cache import VideoStore
 from htsr.data.video.files import Video
 from htsr.errors import InputError
@@ -30,7 +31,7 @@ class Segment(NamedTuple):
         return self.stop - self.start
 
 
-class VideoWindows:
+class VideoWindows(WindowSource):
     """Windows of ``seq_len`` frames, ``stride`` apart, a new one every ``hop`` frames of a segment.
 
     A segment of n frames has ``(n - (seq_len - 1) * stride - 1) // hop + 1`` windows, so one of exactly the length of a

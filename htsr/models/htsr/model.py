@@ -20,7 +20,7 @@ from htsr.models.htsr.frames import FrameDecoder, FrameEncoder, feature_size
 from htsr.models.htsr.rssm import Normal, RSSMCell, State
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl, gaussian_nll
-from htsr.ops.scan import scan, scan_states
+from htsr.ops.scan import scan
 
 
 class Level(NamedTuple):
@@ -89,6 +89,8 @@ class HTSR(VideoModel):
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
+
+    has_latents = True
 
     def __init__(
         self,
@@ -342,11 +344,11 @@ class HTSR(VideoModel):
             cell = self.cells[level]
             weights = cell.weights_now()
             xs = (cell.project_top_down(top_down), self._noise(level, ticks, state.seeds, state.stochastic))
-            states = scan_states(
-                lambda s, x, cell=cell, weights=weights: cell.imagine(weights, s, *x), xs, levels[level], tf.size(ticks)
+            before = levels[level]
+            levels[level], states = scan(
+                lambda s, x, cell=cell, weights=weights: cell.imagine(weights, s, *x), xs, before, keep=lambda s: s
             )
-            levels[level] = tf.nest.map_structure(lambda s: s[-1], states)
-            outputs, first_parent = states.output, begin
+            outputs, first_parent = tf.concat([before.output[None], states.output], 0), begin
         new_state = RolloutState(tuple(levels), end, state.seeds, state.stochastic)
         return new_state, _swap(outputs[1:])
 
@@ -381,16 +383,18 @@ class HTSR(VideoModel):
         weights = cell.weights_now()
         xs = (_swap(cell.project_top_down(top_down)), _swap(cell.project_embed(embed)), noise)
 
-        def step(state, x):
+        def step(before, x):
             inputs, is_complete = x
-            new, prior, posterior = cell.observe(weights, state, *inputs)
+            new, prior, posterior = cell.observe(weights, before.states, *inputs)
             if complete is not None:
                 sample = tf.where(is_complete, new.stoch, prior.mean + prior.stddev * inputs[-1])
                 new = State(sample, new.deter)
-            return new, (prior, posterior, new)
+            return Level(prior, posterior, new)
 
-        _, ys = scan(step, (xs, () if complete is None else complete), state)
-        return Level(*tf.nest.map_structure(_swap, ys))
+        none = Normal(*[tf.zeros_like(state.stoch)] * 2)
+        first = Level(none, none, state)
+        _, steps = scan(step, (xs, () if complete is None else complete), first, keep=lambda level: level)
+        return tf.nest.map_structure(_swap, steps)
 
     def _noise(self, level, ticks, seeds, stochastic) -> tf.Tensor:
         """Time-major noise ``(ticks, batch, stoch)`` of a level: a function of (seed, level, tick); zeros for means."""

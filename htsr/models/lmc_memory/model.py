@@ -6,11 +6,12 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.layers.conv_lstm import ConvLSTMCell, ConvLSTMState
-from htsr.models.base import TrainingPass, VideoModel
+from htsr.models.base import VideoModel
 from htsr.models.lmc_memory import stream as motion_stream
 from htsr.models.lmc_memory.frames import FrameMapDecoder, FrameMapEncoder
 from htsr.models.lmc_memory.memory import MIN_FRAMES, ChannelAttention, MotionMemory
 from htsr.models.lmc_memory.stream import Motion
+from htsr.models.training_step import TrainingPass
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
 
@@ -177,7 +178,7 @@ class LMCMemory(VideoModel):
         codes = self.encoder(tf.reshape(frames[:-1], [-1, *self.frame_shape]))
         codes = tf.reshape(codes, [-1, tf.shape(context)[0], *codes.shape[1:]])
         states = tuple(cell.initial_state(codes[0]) for cell in self.cells)
-        states, _ = scan(lambda states, code: (self._step(states, code)[0], ()), codes, states)
+        states, _ = scan(lambda states, code: self._step(states, code)[0], codes, states)
         return RolloutState(states, frames[-1], recalled)
 
     def _step(self, states: tuple, x) -> tuple[tuple, tf.Tensor]:
@@ -193,15 +194,14 @@ class LMCMemory(VideoModel):
 
         recalled = state.recalled
 
-        def predict(state, index):
-            del index
+        def predict(state, _):
             layers, hidden = self._step(state[0], self.encoder(state[1]))
             # It is the cell state, not the hidden one, that the attention sees.
             weights = self.attention(tf.concat([layers[-1].cell, recalled], -1))
             frame = self.decoder(tf.concat([hidden, recalled * weights], -1))
-            return (layers, frame), frame
+            return layers, frame
 
-        (layers, frame), frames = scan(predict, steps, (state.layers, state.frame))
+        (layers, frame), frames = scan(predict, steps, (state.layers, state.frame), keep=lambda state: state[1])
         return RolloutState(layers, frame, recalled), frames
 
     # ---- rollouts

@@ -1,34 +1,21 @@
 """Convolutional recurrent predictors: a stack of cells over patches, fed with its own predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.layers.conv_lstm import ConvLSTMCell
 from htsr.layers.convolution import conv
-from htsr.models.base import TrainingPass, VideoModel
-from htsr.models.recurrent.blocks.motion import Offsets, TrendDecay
-from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
-from htsr.models.recurrent.cells.gmg import GMGCell
-from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
-from htsr.models.recurrent.cells.st_lstm import STLSTMCell
+from htsr.models.base import VideoModel
+from htsr.models.recurrent.cells import make_cells
 from htsr.models.recurrent.patches import PatchOrder, from_patches, to_patches
+from htsr.models.training_step import TrainingPass
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
 
-Cell = Literal["cms_lstm", "conv_lstm", "st_lstm", "sa_conv_lstm", "motionrnn", "gmg"]
 Loss = Literal["l2", "l1_l2"]
 Sampling = Literal["scheduled", "reverse", "none"]
-
-# Arguments of some cells alone.
-_SPECIAL = {
-    "key_filters": ("sa_conv_lstm", "gmg"),
-    "memory_kernel_size": ("sa_conv_lstm",),
-    "offsets": ("motionrnn", "gmg"),
-    "trend_decay": ("gmg",),
-}
 
 
 class RolloutState(NamedTuple):
@@ -53,14 +40,10 @@ class RecurrentPredictor(VideoModel):
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
-        cell: ``cms_lstm``, ``conv_lstm``, ``st_lstm`` (PredRNN), ``sa_conv_lstm``, ``motionrnn`` or ``gmg``. The last
-            two need an even grid and at least two layers: the motion is between layers.
+        cell: the name of one of ``CELLS``, or a mapping of ``name`` and further arguments of the cell, and ``ce`` and
+            ``se`` for the blocks around it (see ``make_cells``).
         filters: of the layers, one number each, first layer first.
         kernel_size: of the cells' convolutions (those inside the SE block are 5x5).
-        ce: half-steps of a context-embedding block before every cell; 0 for none, None for what the cell is published
-            with: 5 in ``cms_lstm``, none in the others.
-        se: scales of a spatiotemporal-expression block behind every cell; [] for none, None for what the cell is
-            published with: [1, 2, 4] in ``cms_lstm``, none in the others.
         layer_norm: in cells and blocks. It ties the model to the frame size it was built for.
         patch_size: side of a patch; 1 for none.
         patch_order: ``row_column_channel`` or ``channel_column_row``; CMS-LSTM's weights need ``channel_column_row``.
@@ -78,10 +61,6 @@ class RecurrentPredictor(VideoModel):
         sampling_steps: training steps after which no true frame is fed after the context any more.
         time_reversed: each batch is trained on twice, forwards and reversed in time, with one optimiser step each, as
             CMS-LSTM was.
-        key_filters, memory_kernel_size: as in ``SAConvLSTMCell``, where None is its default; for ``sa_conv_lstm``, and
-            the first one for ``gmg``.
-        offsets, trend_decay: as in ``MotionGuided``, where None is its default; for ``gmg``, and the first one for
-            ``motionrnn``.
         dtype: ``float32`` or ``mixed_bfloat16``.
 
     Deviation: biases start at 0, not uniformly random.
@@ -92,11 +71,9 @@ class RecurrentPredictor(VideoModel):
     def __init__(
         self,
         frame_shape: tuple[int, int, int] = (64, 64, 1),
-        cell: Cell = "cms_lstm",
+        cell: str | Mapping[str, Any] = "cms_lstm",
         filters: Sequence[int] = (64, 64, 64, 64),
         kernel_size: int = 3,
-        ce: int | None = None,
-        se: Sequence[int] | None = None,
         layer_norm: bool = True,
         patch_size: int = 4,
         patch_order: PatchOrder = "channel_column_row",
@@ -107,10 +84,6 @@ class RecurrentPredictor(VideoModel):
         sampling: Sampling = "scheduled",
         sampling_steps: int = 50000,
         time_reversed: bool = True,
-        key_filters: int | None = None,
-        memory_kernel_size: int | None = None,
-        offsets: Offsets | None = None,
-        trend_decay: TrendDecay | None = None,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="recurrent")
@@ -120,36 +93,23 @@ class RecurrentPredictor(VideoModel):
                 f"patch_size must divide the frame's {height}x{width} pixels, received {patch_size}; resize or crop "
                 "the frames, or choose another patch size"
             )
-        choices = {"cell": Cell, "patch_order": PatchOrder, "loss": Loss, "sampling": Sampling}
-        for (name, known), value in zip(choices.items(), (cell, patch_order, loss, sampling), strict=True):
+        choices = {"patch_order": PatchOrder, "loss": Loss, "sampling": Sampling}
+        for (name, known), value in zip(choices.items(), (patch_order, loss, sampling), strict=True):
             if value not in get_args(known):
                 raise InputError(f"{name} must be one of {', '.join(get_args(known))}, received {value!r}")
         if not isinstance(filters, Sequence) or not filters or min(filters) < 1:
             raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
-        if ce is not None and ce < 0:
-            raise InputError(f"ce must be at least 0, received {ce}")
-        special = _special(cell, key_filters, memory_kernel_size, offsets, trend_decay)
-        moving = cell in _SPECIAL["offsets"]
-        if moving and len(filters) < 2:
-            raise InputError(f"{cell} needs at least two layers, received filters {list(filters)}")
         if context < 1 or sampling_steps < 1:
             raise InputError(f"context and sampling_steps must be at least 1, received {context} and {sampling_steps}")
         if scored_from < 1:
             raise InputError(f"scored_from must be at least 1, received {scored_from}: frame 0 is never predicted")
         self.patch_size, self.patch_order, self.context = patch_size, patch_order, context
-        self.cell_name, self.loss_name, self.scored_from = cell, loss, scored_from
+        self.loss_name, self.scored_from = loss, scored_from
         self.sampling, self.sampling_steps = sampling, sampling_steps
         self.time_reversed = time_reversed
-        common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
-        self.cells = []
-        for i, n in enumerate(filters):
-            if moving:
-                special["motion"] = i < len(filters) - 1
-            self.cells.append(_cell(cell, ce, se, special, filters=n, name=f"cell{i}", **common))
-        if self.cells[0].zigzag and len(set(filters)) > 1:
-            raise InputError(
-                f"{cell} hands its memory from layer to layer; filters must be equal, received {list(filters)}"
-            )
+        self.cells = make_cells(cell, filters, kernel_size, layer_norm, dtype)
+        moving = hasattr(self.cells[0].state_type, "highway")
+        self.exports = frozenset({"onnx"} if moving else {"onnx", "tflite"})
         self.grid = (height // patch_size, width // patch_size, channels * patch_size**2)
         self.embed = conv(filters[0], 1, True, "embed", self.dtype_policy) if embed else None
         self.highway = conv(filters[0], 1, False, "highway", self.dtype_policy) if moving else None
@@ -202,13 +162,12 @@ class RecurrentPredictor(VideoModel):
         """
 
         def predict(state, x):
-            layers, prediction = state
             frame, is_true = x
-            layers, prediction = self._predict(layers, tf.where(is_true, frame, prediction))
-            return (layers, prediction), prediction
+            return RolloutState(*self._predict(state.layers, tf.where(is_true, frame, state.inputs)))
 
         xs = (frames[:-1], tf.transpose(teacher_mask)[:, :, None, None, None])
-        return scan(predict, xs, (self._initial_states(frames[0]), tf.zeros_like(frames[0])))[1]
+        first = RolloutState(self._initial_states(frames[0]), tf.zeros_like(frames[0]))
+        return scan(predict, xs, first, keep=lambda state: state.inputs)[1]
 
     def _teacher_mask(self, batch, num_inputs: int, seed, step) -> tf.Tensor:
         """Where the true frame is the input, bool ``(batch, num_inputs)``: a function of seed and step."""
@@ -255,17 +214,15 @@ class RecurrentPredictor(VideoModel):
     def start(self, context, num_samples, seeds, stochastic):
         frames = self._patches(context)
         layers, _ = scan(
-            lambda layers, frame: (self._predict(layers, frame)[0], ()), frames[:-1], self._initial_states(frames[0])
+            lambda layers, frame: self._predict(layers, frame)[0], frames[:-1], self._initial_states(frames[0])
         )
         return tf.nest.map_structure(lambda x: tf.tile(x, [num_samples, 1, 1, 1]), RolloutState(layers, frames[-1]))
 
     def advance(self, state, length):
-        def predict(state, index):
-            del index
-            layers, prediction = self._predict(*state)
-            return RolloutState(layers, prediction), prediction
+        def predict(state, _):
+            return RolloutState(*self._predict(*state))
 
-        state, predictions = scan(predict, tf.range(length), state)
+        state, predictions = scan(predict, tf.range(length), state, keep=lambda state: state.inputs)
         patches = tf.transpose(predictions, [1, 0, 2, 3, 4])
         return state, from_patches(patches, self.patch_size, self.patch_order)
 
@@ -279,26 +236,3 @@ class RecurrentPredictor(VideoModel):
     def observe_stream(self, state, frame, seeds):
         layers, _ = self._predict(*state)
         return RolloutState(layers, self._patches(frame[:, None])[0])
-
-
-def _special(cell: str, *values) -> dict[str, Any]:
-    """The arguments of some cells alone, those that are given."""
-    given = {name: value for name, value in zip(_SPECIAL, values, strict=True) if value is not None}
-    for name in given:
-        if cell not in _SPECIAL[name]:
-            raise InputError(f"{name} is for {' and '.join(_SPECIAL[name])}; omit it for {cell}")
-    return given
-
-
-def _cell(kind: str, ce, se, special: dict, *, name: str, **common):
-    """A cell with the blocks asked for, or those it is published with."""
-    cms = kind == "cms_lstm"
-    blocks = {"ce": 5 * cms if ce is None else ce, "se": (1, 2, 4) * cms if se is None else se}
-    if cms:
-        return CMSLSTMCell(**blocks, name=name, **common)
-    if kind in ("motionrnn", "gmg"):
-        cell = GMGCell(focus=kind == "gmg", **special, name=name, **common)
-    else:
-        kinds = {"conv_lstm": ConvLSTMCell, "st_lstm": STLSTMCell, "sa_conv_lstm": SAConvLSTMCell}
-        cell = kinds[kind](**special, name=name, **common)
-    return CMSLSTMCell(**blocks, cell=cell, name=f"{name}_blocks", **common) if any(blocks.values()) else cell

@@ -34,7 +34,7 @@ class TrendGrowth(keras.layers.Layer):
 
     where the bar is the mean over positions. Deviation: t is the sample's place in the batch in the released code, so
     that a prediction depends on its batch mates (``decay="batch"``, for weights trained so, with rollouts that are
-    ``batched``). By default there is no decay: t = 0, what the code does to the first sample, and no ``beta``. With
+    ``rows``). By default there is no decay: t = 0, what the code does to the first sample, and no ``beta``. With
     ``decay="step"`` t counts time steps.
 
     Args:

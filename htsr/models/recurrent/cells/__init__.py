@@ -1,1 +1,76 @@
-"""Recurrent cells over maps."""
+"""The cells of recurrent models by name."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from htsr.checks import did_you_mean, require_choice, require_int
+from htsr.errors import InputError
+from htsr.layers.conv_lstm import ConvLSTMCell
+from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
+from htsr.models.recurrent.cells.gmg import GMGCell, motionrnn_cell
+from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
+from htsr.models.recurrent.cells.st_lstm import STLSTMCell
+
+CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "cms_lstm": CMSLSTMCell,
+    "conv_lstm": ConvLSTMCell,
+    "st_lstm": STLSTMCell,  # PredRNN
+    "sa_conv_lstm": SAConvLSTMCell,
+    "motionrnn": motionrnn_cell,
+    "gmg": GMGCell,
+}
+
+_SET_BY_MODEL = ("filters", "kernel_size", "layer_norm", "motion", "focus", "cell", "kwargs")
+
+
+def make_cells(
+    cell: str | Mapping[str, Any], filters: Sequence[int], kernel_size: int, layer_norm: bool, dtype: str
+) -> list[keras.layers.Layer]:
+    """Return the cells of a stack, one a layer.
+
+    Args:
+        cell: a name of ``CELLS``, or a mapping of ``name`` and arguments of that cell. ``ce``, the half-steps of a
+            ``ContextEmbedding`` before it, and ``se``, the scales of a ``SpatiotemporalExpression`` behind it, are
+            taken with any cell: 5 and [1, 2, 4] by default in ``cms_lstm``, 0 and [] (no block) in the others.
+        filters: of the layers, first layer first.
+        kernel_size, layer_norm: of cells and blocks.
+        dtype: of cells and blocks.
+
+    Raises:
+        InputError: an unknown name or argument, a refused value, or layers that do not fit each other.
+    """
+    own = {"name": cell} if isinstance(cell, str) else dict(cell)
+    name = own.pop("name", None)
+    require_choice("cell", name, CELLS)
+    parameters = inspect.signature(CELLS[name]).parameters
+    known = [key for key in dict.fromkeys([*parameters, "ce", "se"]) if key not in _SET_BY_MODEL]
+    for key in own:
+        if key not in known:
+            raise InputError(f"cell {name} has no argument {key!r}; {did_you_mean(key, known, 'it takes')}")
+    require_int("ce", own.get("ce", 0), 0)
+    moving = "motion" in parameters
+    if moving and len(filters) < 2:
+        raise InputError(f"{name} needs at least two layers, received filters {list(filters)}")
+    blocks = {} if name == "cms_lstm" else {key: own.pop(key) for key in ("ce", "se") if key in own}
+    common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
+    cells = []
+    for i, size in enumerate(filters):
+        if moving:
+            own["motion"] = i < len(filters) - 1  # the motion is between layers
+        try:
+            made = CELLS[name](size, **own, **common, name=f"cell{i}")
+            if any(blocks.values()):
+                made = CMSLSTMCell(size, **{"ce": 0, "se": ()} | blocks, cell=made, **common, name=f"cell{i}_blocks")
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(f"cell {name} cannot be made with {own | blocks}: {str(error).splitlines()[0]}") from None
+        cells.append(made)
+    if cells[0].zigzag and len(set(filters)) > 1:
+        raise InputError(
+            f"{name} hands its memory from layer to layer; filters must be equal, received {list(filters)}"
+        )
+    return cells

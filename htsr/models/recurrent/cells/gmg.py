@@ -1,6 +1,6 @@
 """The cells of MotionRNN and of GMG: a spatiotemporal LSTM with a motion highway, and what moves its hidden state."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -126,3 +126,15 @@ class GMGCell(keras.layers.Layer):
         names = ("filters", "kernel_size", "layer_norm", "key_filters", "offsets", "trend_decay")
         parts = {"focus": self.focus is not None, "motion": self.motion is not None}
         return {**super().get_config(), **{name: getattr(self, name) for name in names}, **parts}
+
+
+def motionrnn_cell(
+    filters: int,
+    kernel_size: int = 5,
+    layer_norm: bool = False,
+    motion: bool = True,
+    offsets: Offsets = "bounded",
+    **kwargs: Any,
+) -> GMGCell:
+    """Return the cell of MotionRNN: a ``GMGCell`` without ``focus``."""
+    return GMGCell(filters, kernel_size, layer_norm, False, motion, offsets=offsets, **kwargs)

@@ -1,7 +1,7 @@
 """Predict how a video goes on; nobody needs to know how it really does.
 
-    python predict.py --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
-    python predict.py --pretrained htsr-mmnist-laptop --demo
+    htsr predict --logdir logs/mine --input clip.mp4 --horizon 300 --num-samples 3 --out out
+    htsr predict --pretrained htsr-mmnist-laptop --demo
 
 The last frames of the video are the context, so the prediction is what comes after its end; --start N begins the
 context at another frame. Frames become what the model was trained on: its size and channels, every n-th as in
@@ -11,52 +11,39 @@ prediction.gif (300 predicted frames at most), strip.png and predict.json. --dem
 split of the run's data and shows the truth beside it.
 """
 
+from __future__ import annotations
+
 import argparse
-import collections
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from htsr.checks import require_int
-from htsr.config import check_section, read_config
-from htsr.data.clips import Clips
-from htsr.data.video.files import ARRAYS, IMAGES, FrameFormat, Video, frame_format, images_in
-from htsr.data.video.reader import VideoReader
-from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run, load_run
+from htsr.config import check_section, shipped
+from htsr.errors import InputError
+from htsr.runs.folder import find_run, load_run, read_run_config
 
-PRETRAINED = Path(__file__).parent / "pretrained"
+if TYPE_CHECKING:  # OpenCV, which they import, is not needed for --help
+    from htsr.data.video.clip import Context
+    from htsr.data.video.files import FrameFormat, Video
+
 FILES = ("prediction.npz", "predict.json", "strip.png", "prediction.gif", "prediction.mp4")
 FPS = 10  # where the input does not say
-SLOWEST, FASTEST = 1, 50  # frames per second of GIF and film; viewers show no GIF faster
 MEANS = ", with means in place of samples (the run's eval.noise)"
-PICTURED = 8  # samples, side by side; prediction.npz holds all
 
 
-class Context(NamedTuple):
-    """What a prediction starts from.
-
-    ``frames`` are uint8 (time, height, width, channel), ``numbers`` says which ones of the input they are. ``total`` is
-    the input's length, None where it was not read to its end; ``size`` the (height, width, channels) it has itself.
-    """
-
-    frames: np.ndarray
-    numbers: range
-    total: int | None
-    size: tuple[int, int, int]
-    fps: float | None
-    note: str | None
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--logdir", help="run folder, or a model or step_<n> folder in it")
-    model.add_argument("--pretrained", metavar="NAME", help="a model that comes with this repository, see pretrained/")
+    model.add_argument(
+        "--pretrained",
+        metavar="NAME",
+        help="a model that comes with htsr: htsr-mmnist-laptop or cms_lstm-mmnist-laptop",
+    )
     video = parser.add_mutually_exclusive_group(required=True)
     video.add_argument("--input", help="video file, GIF, folder of images, .npy or .npz")
     video.add_argument("--demo", action="store_true", help="a test clip of the data the model was trained on")
@@ -68,13 +55,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the futures (default: 0)")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier prediction in --out")
-    args = parser.parse_args()
-    with one_line_errors():
-        predict(args)
-        return 0
 
 
-def predict(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Predict as the arguments and the run's config say."""
     least = {"context": 1, "horizon": 1, "start": 0, "num_samples": 1, "seed": 0}
     for name, minimum in least.items():
@@ -83,7 +66,7 @@ def predict(args: argparse.Namespace) -> None:
             bound = f"at least {minimum}" if value < minimum else f"at most {2**31 - 1}"
             raise InputError(f"--{name.replace('_', '-')} must be {bound}, received {value}")
     run = find_run(args.logdir) if args.logdir else _pretrained(args.pretrained)
-    config = read_config(run / "config.yml")
+    config = read_run_config(run)
     if args.demo and args.start is not None:
         raise InputError(f"--start {args.start} is for --input; --demo shows a clip from its beginning")
     if not args.demo and args.out is None:
@@ -94,6 +77,7 @@ def predict(args: argparse.Namespace) -> None:
     from htsr.runs import environment
 
     environment.import_tensorflow_quietly()
+    from htsr.data.video.clip import read_context
     from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
 
     given = {name: getattr(args, name) for name in ("context", "horizon", "seed")}
@@ -139,7 +123,8 @@ def predict(args: argparse.Namespace) -> None:
 
 
 def demo_clip(data: dict, settings: dict) -> tuple[Context, np.ndarray, str]:
-    """The first test clip of the data that a model was trained on: its context, the frames after it, what it is."""
+    """Return the first test clip of a model's data: its context, the frames after it, and a line that describes it."""
+    from htsr.data.video.clip import Context
     from htsr.evaluation.protocol import load_test_clips, make_protocol
 
     clips = load_test_clips(make_protocol(data, settings))
@@ -149,46 +134,8 @@ def demo_clip(data: dict, settings: dict) -> tuple[Context, np.ndarray, str]:
     return Context(frames[: len(numbers)], numbers, len(frames), size, None, None), frames[len(numbers) :], line
 
 
-def read_context(video: Video, form: FrameFormat, count: int, stride: int, start: int | None) -> Context:
-    """Read ``count`` frames, ``stride`` apart, or as many as there are; no more than they span is kept in memory.
-
-    Args:
-        video: which one.
-        form: what frames become.
-        start: the first of them; None takes the last ones of the video.
-
-    Raises:
-        InputError: the video is damaged, or ends before ``start``.
-    """
-    look = VideoReader(video, None)
-    next(iter(look))
-    span = (count - 1) * stride + 1
-    # Files of other kinds are read from their beginning: they are not always sought exactly, nor is their length exact.
-    exact = video.path.is_dir() or video.path.suffix.lower() in (*ARRAYS, ".gif")
-    stated = look.stated or 0
-    begin = (max(0, stated - span) if start is None else start) if exact else 0
-    first, stop = (0, None) if start is None else (start, start + span)
-    reader = VideoReader(video, form, begin)
-    kept: collections.deque[np.ndarray] = collections.deque(maxlen=span)
-    number = begin - 1
-    with tqdm(reader, total=stop or stated, initial=begin, desc="reading", unit="frame", disable=None) as progress:
-        for number, frame in enumerate(progress, begin):
-            if number >= first:
-                kept.append(frame)
-            if number + 1 == stop:
-                break
-    total = stated if exact else number + 1
-    if not kept:
-        raise InputError(f"--start {start} is beyond the end: {video.name} has {total} frames, 0 to {total - 1}")
-    # The first and, from the end, the last frame is always one of those taken.
-    offset = (len(kept) - 1) % stride if start is None else 0
-    chosen = range(number + 1 - len(kept) + offset, number + 1, stride)
-    known = total if exact or number + 1 != stop else None
-    return Context(np.stack(list(kept)[offset::stride]), chosen, known, look.size, look.fps, reader.note)
-
-
 def announcement(video: Video, form: FrameFormat, context: Context, count: int, start: int | None, means: bool) -> str:
-    """The line that says which frames are used, what becomes of them, and what does not go as might be expected."""
+    """Return the line that says which frames are used and what becomes of them."""
     numbers, stride = context.numbers, context.numbers.step
     shape = f"{context.size[1]} x {context.size[0]}" + (f", {context.fps:.4g} fps" if context.fps else "")
     line = f"{video.name} " + (f"has {context.total} frames ({shape})" if context.total else f"({shape})")
@@ -211,13 +158,16 @@ def announcement(video: Video, form: FrameFormat, context: Context, count: int, 
 
 def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndarray:
     """Predict, a piece of the horizon at a time: uint8 (num_samples, horizon, height, width, channel)."""
+    from tqdm import tqdm
+
+    from htsr.data.clips import Clips
     from htsr.evaluation.pictures import CHUNK
 
     clip = next(Clips(_OneClip(context.frames), batch_size=1).examples())
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
     pieces = []
     with tqdm(total=settings["horizon"], desc="predicting", unit="frame", disable=None) as progress:
-        for piece in model.rollout_chunks(clip, **wanted, chunk=CHUNK):
+        for piece in model.rollout_chunks(clip, **wanted, rows=1, chunk=CHUNK):
             if not np.isfinite(piece).all():
                 raise InputError(
                     f"{checkpoint} predicts nan or inf: the training has diverged; choose another --checkpoint"
@@ -228,27 +178,24 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
 
 
 def save(out: Path, context: Context, prediction: np.ndarray, report: dict, truth: np.ndarray | None = None) -> None:
-    """Write ``FILES``, with the truth where it is known; those of an earlier prediction go first, so that never two are
-    mixed."""
-    from htsr.evaluation.pictures import GIF_FRAMES
-    from htsr.report import figures
+    """Write ``FILES``; those of an earlier prediction are deleted first, so that two are never mixed.
+
+    Args:
+        out: the folder.
+        context: what the prediction starts from.
+        prediction: uint8 (num_samples, horizon, height, width, channel).
+        report: what predict.json says.
+        truth: uint8 (horizon, height, width, channel), where it is known.
+    """
+    from htsr.report.prediction import PICTURED, label_futures, save_pictures
 
     for name in FILES:
         (out / name).unlink(missing_ok=True)
-    observed, fps = len(context.frames), (context.fps or FPS) / context.numbers.step
+    fps = (context.fps or FPS) / context.numbers.step
     known = {} if truth is None else {"truth": truth}
     np.savez_compressed(out / "prediction.npz", context=context.frames, prediction=prediction, fps=fps, **known)
     (out / "predict.json").write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
-    futures = known | {
-        "prediction" if len(prediction) == 1 else f"sample {number}": sample
-        for number, sample in enumerate(prediction[:PICTURED], 1)
-    }
-    rows = {label: np.concatenate([context.frames, future]) for label, future in futures.items()}
-    figures.save_strip(out / "strip.png", rows, observed)
-    speed = min(max(fps, SLOWEST), FASTEST)
-    beginning = {label: row[: observed + GIF_FRAMES] for label, row in rows.items()}
-    figures.save_gif(out / "prediction.gif", beginning, observed, speed)
-    figures.save_mp4(out / "prediction.mp4", rows, observed, speed)
+    save_pictures(out, context.frames, known | label_futures(prediction[:PICTURED]), fps)
 
 
 class _OneClip:
@@ -266,7 +213,9 @@ class _OneClip:
 
 
 def _input(path: Path) -> Video:
-    """The video that is meant, a file or a folder of images."""
+    """Return the video at ``path``, a file or a folder of images."""
+    from htsr.data.video.files import IMAGES, Video, images_in
+
     if not path.exists():
         raise InputError(f"--input {path} does not exist; give a video file, a folder of images, or a .npy or .npz")
     if path.is_dir() and not images_in(path):
@@ -275,11 +224,12 @@ def _input(path: Path) -> Video:
 
 
 def _pretrained(name: str) -> Path:
-    """The run folder of a model that comes with this repository."""
-    there = sorted(path.parent.name for path in PRETRAINED.glob("*/config.yml"))
+    """Return the run folder of a model that comes with htsr."""
+    folder = shipped("pretrained")
+    there = sorted(path.parent.name for path in folder.glob("*/config.yml"))
     if name not in there:
         raise InputError(f"--pretrained must be one of {', '.join(there)}, received {name!r}")
-    return PRETRAINED / name
+    return folder / name
 
 
 def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:
@@ -295,7 +245,9 @@ def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:
 
 
 def _format(frame_shape: tuple[int, ...], fit: str | None) -> FrameFormat:
-    """What the frames of the run's data became: the model's shape, and the ``fit`` of that dataset."""
+    """Return what the frames of the run's data became: the model's shape, and the ``fit`` of that dataset."""
+    from htsr.data.video.files import frame_format
+
     height, width, channels = frame_shape
     if channels not in (1, 3):
         raise InputError(f"the model predicts frames of {channels} channels, which no video has; give another --logdir")
@@ -304,16 +256,11 @@ def _format(frame_shape: tuple[int, ...], fit: str | None) -> FrameFormat:
 
 def _stand_in(data: dict) -> str | None:
     """What the model was trained on, where that was generated for want of the real data."""
-    generated = data.get("name") in ("kth", "mazes") and not data.get("datadir")
-    return f"synthetic stand-in for {data['name']}" if generated else None
+    return f"synthetic stand-in for {data['name']}" if data.get("stand_in") and not data.get("datadir") else None
 
 
 def _frames(numbers: range) -> str:
-    """Which frames, in words."""
+    """Return frame numbers in words."""
     if len(numbers) == 1:
         return f"frame {numbers[0]}"
     return f"frames {numbers[0]} to {numbers[-1]}" + (f", {numbers.step} apart" if numbers.step > 1 else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Compare trained models on the same clips.
 
-    python compare.py HTSR=logs/mmnist_laptop CW-VAE=logs/cwvae/mmnist_laptop --horizon 100 --out comparison
+    htsr compare HTSR=logs/mmnist_laptop CW-VAE=logs/cwvae/mmnist_laptop --horizon 100 --out comparison
 
 The first run is the one that the others are compared with. All are evaluated under one protocol: ``--protocol``, or the
 first run's data and eval sections with the flags below; results that are there already are used again. Prints tables
@@ -8,16 +8,14 @@ with intervals and p-values and writes them, curves, GIFs and a report to ``--ou
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from htsr.config import read_config
-from htsr.errors import InputError, one_line_errors
-from htsr.runs.checkpoints import find_run
+from htsr.errors import InputError
+from htsr.runs.folder import find_run, read_run_config
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("runs", nargs="+", metavar="[NAME=]LOGDIR", help="run folders, each with a name for the tables")
     parser.add_argument("--out", required=True, help="folder for the comparison")
     parser.add_argument("--protocol", help="evaluate as this file says: the protocol.yml of other results")
@@ -26,13 +24,9 @@ def main() -> int:
     parser.add_argument("--num-examples", type=int, help="clips, as eval.num_examples")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
-    args = parser.parse_args()
-    with one_line_errors():
-        compare_runs(args)
-        return 0
 
 
-def compare_runs(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Evaluate what is not evaluated yet, and compare."""
     runs = _named(args.runs)
     if len(runs) < 2:
@@ -45,7 +39,7 @@ def compare_runs(args: argparse.Namespace) -> None:
             f"a protocol fixes {', '.join(flags)}; leave out the flags, or edit a copy of {args.protocol} and "
             "delete its digests"
         )
-    config = read_config(find_run(next(iter(runs.values()))) / "config.yml")
+    config = read_run_config(find_run(next(iter(runs.values()))))
 
     from htsr.runs import environment
 
@@ -59,7 +53,7 @@ def compare_runs(args: argparse.Namespace) -> None:
         read_protocol,
         save_protocol,
     )
-    from htsr.runs.checkpoints import load_run
+    from htsr.runs.folder import load_run
 
     if args.protocol:
         protocol = read_protocol(args.protocol, data)
@@ -97,7 +91,3 @@ def _named(arguments: list[str]) -> dict[str, Path]:
             "NAME=LOGDIR"
         )
     return dict(zip(names, (Path(folder) for _, folder in pairs), strict=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

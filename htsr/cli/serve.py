@@ -1,28 +1,27 @@
 """Serve an exported model: a page, POST /predict, and live predictions over a WebSocket.
 
-    python export.py --logdir logs/mmnist_laptop --out exported/mmnist
-    python serve.py --model exported/mmnist
+    htsr export --logdir logs/mmnist_laptop --out exported/mmnist
+    htsr serve --model exported/mmnist
 
 Then open http://127.0.0.1:8000, or
 
     curl --data-binary @clip.mp4 "http://127.0.0.1:8000/predict?horizon=60&format=gif" -o prediction.gif
 
-There is no login and no encryption: who is to reach it from elsewhere goes through a proxy that has both. The protocol
-of live predictions is described in htsr/serving/live.py. SIGTERM and Ctrl-C let running work finish. It needs the
-packages of the extra "serve"; TensorFlow alone runs the model.
+The service has no login and no encryption: put a proxy that has both before it, where other machines are to reach it.
+The docstring of htsr.serving.live describes the protocol of live predictions. SIGTERM and Ctrl-C let running work
+finish. The command needs the packages of the extra "serve"; TensorFlow alone runs the model.
 """
 
 import argparse
 import math
-import sys
 
-from htsr.errors import InputError, one_line_errors
+from htsr.errors import InputError
 from htsr.serving.limits import HELP, Limits
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder that export.py wrote")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--model", required=True, help="folder that htsr export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--decoders", type=int, default=2, help="processes that read clips (default: 2)")
@@ -30,13 +29,9 @@ def main() -> int:
     for name, value in Limits()._asdict().items():
         flag = f"--{name.replace('_', '-')}"
         limits.add_argument(flag, type=type(value), default=value, help=f"{HELP[name]} (default: {value:g})")
-    args = parser.parse_args()
-    with one_line_errors():
-        serve(args)
-        return 0
 
 
-def serve(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Serve as the arguments say."""
     limits = Limits(**{name: getattr(args, name) for name in Limits._fields})
     least = {**dict.fromkeys(Limits._fields, 1), "decoders": 1, "port": 0}
@@ -56,7 +51,3 @@ def serve(args: argparse.Namespace) -> None:
     from htsr.serving.model import ServedModel
 
     server.serve(ServedModel(args.model), args.host, args.port, limits, args.decoders)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,40 +1,35 @@
 """Look through your videos and decode them once, ready for training.
 
-    python prepare.py my_videos/ --size 64 --gray --out data/mine
-    python train.py --config configs/videos.yml --datadir data/mine
+    htsr prepare my_videos/ --size 64 --gray --out data/mine
+    htsr train --config videos --datadir data/mine
 
 Prints every video found, what is refused and why, and which videos are for training, validation and test (see
 ``htsr.data.videos`` for the rules). ``--out`` receives ``frames.npy``, ``manifest.json`` and ``contact_sheet.png``.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from htsr.errors import InputError, one_line_errors
+from htsr.errors import InputError
 
 SHEET_VIDEOS, SHEET_PICTURES = 40, 8
 CONFIG_FRAMES = 100  # context and horizon of configs/videos.yml
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("videos", help="a folder (one file a video, or one sub-folder of images a video), or one file")
     parser.add_argument("--out", required=True, help="folder of the result; must not exist yet")
     parser.add_argument("--size", type=int, nargs="+", default=[64], metavar="N", help="side, or height and width (64)")
     parser.add_argument("--gray", action="store_true", help="one channel in place of three")
     parser.add_argument("--fit", default="stretch", help="stretch (default), crop or letterbox other aspect ratios")
     parser.add_argument("--damaged", default="skip", help="skip (default) or refuse videos that cannot be decoded")
-    args = parser.parse_args()
-    with one_line_errors():
-        prepare(args)
-        return 0
 
 
-def prepare(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Decode, divide, report."""
     from htsr.checks import require_choice
     from htsr.data.video.cache import CachedVideos, Damaged, write_entry
@@ -76,7 +71,7 @@ def _report(store, out: Path) -> None:
     size = (out / "frames.npy").stat().st_size / 2**20
     height, wide, channels = store.shape
     print(f"{out}: frames of {height} x {wide} x {channels}, {size:.1f} MiB; look at {out}/contact_sheet.png")
-    print(f"next: python train.py --config configs/videos.yml --datadir {out}")
+    print(f"next: htsr train --config videos --datadir {out}")
     parts = {name: max(stop - start for _, start, stop in store.manifest["splits"][name]) for name in ("valid", "test")}
     if min(parts.values()) < CONFIG_FRAMES:
         print(
@@ -107,7 +102,3 @@ def _save_sheet(store, path: Path) -> None:
     figures.save_contact_sheet(path, dict(list(rows.items())[:SHEET_VIDEOS]))
     if len(rows) > SHEET_VIDEOS:
         print(f"the contact sheet shows the first {SHEET_VIDEOS} of {len(rows)}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Train a model.
+
+    htsr train --config mmnist_laptop
+    htsr train --config my_config.yml --set train.steps=1000
+
+The same command continues an interrupted training. The run folder is <logdir>/<name of the config>.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from htsr.config import check_named, check_section, differences, find_config, read_config, run_folder, save_config
+from htsr.errors import InputError
+
+# What may change between two starts of one run: it alters neither the weights nor the log.
+MAY_CHANGE = (
+    "eval", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
+    "train.keep_every",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--config", required=True, help="a .yml file, or the name of a config that comes with htsr")
+    parser.add_argument("--logdir", default="logs", help="where run folders go (default: logs)")
+    parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
+    parser.add_argument("--datadir", help="folder with data files, as data.datadir")
+    parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the arguments say."""
+    overrides = [*args.set]
+    if args.datadir:
+        overrides.append(f"data.datadir={args.datadir}")
+    if args.download:
+        overrides.append("data.download=true")
+    path = find_config(args.config)
+    return train(read_config(path, overrides), run_folder(args.logdir, path, args.name))
+
+
+def train(config: dict[str, dict[str, Any]], run: Path) -> int:
+    """Train as a config says, in a run folder.
+
+    Returns:
+        0 when the training is complete, or 128 plus the number of the signal that stopped it.
+    """
+    from htsr.runs import environment
+
+    environment.import_tensorflow_quietly()
+    import keras
+    import tensorflow as tf
+
+    from htsr.data import DATASETS, load_clips
+    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+    from htsr.models import MODELS, build_model
+    from htsr.runs.card import write_card
+    from htsr.runs.folder import RunLock, read_run_config
+    from htsr.training import fit as training
+
+    config["train"] = check_section(
+        "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")
+    )
+    data, settings = config["data"], config["train"]
+    config["data"] = check_named("data", data, DATASETS, reserved=("split",))
+    if not 0 <= settings["seed"] < 2**31:
+        raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
+    with RunLock(run):
+        clips = load_clips(split="train", **config["data"])
+        frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
+        try:
+            valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
+        except InputError as error:
+            raise InputError(
+                f"validation clips of {frames} frames, the most of data.seq_len and train.valid_context + "
+                f"train.valid_horizon: {error}"
+            ) from None
+        config["data"] |= clips.resolved
+        shape = list(clips.shape[1:])
+        if config["model"].setdefault("frame_shape", shape) != shape:
+            raise InputError(
+                f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
+            )
+        config["model"] = check_named("model", config["model"], MODELS)
+        check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
+        if (run / "config.yml").exists() and any(run.glob("model/step_*")):
+            before = read_run_config(run)
+            # A folder may move; without one, the bundled digits are used.
+            moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
+            # Imported weights have been trained on nothing here.
+            untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
+            changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
+            if changed:
+                raise InputError(
+                    f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
+                    "another --name"
+                )
+        save_config(config, run / "config.yml")
+        environment.save(run / "environment.json")
+        if not tf.config.list_physical_devices("GPU"):
+            print(
+                "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
+                file=sys.stderr,
+            )
+        keras.utils.set_random_seed(settings["seed"])
+        tf.config.experimental.enable_op_determinism()
+        result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
+        write_card(run)
+    print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
+    return 0 if result.stopped_by is None else 128 + result.stopped_by

@@ -1,0 +1,57 @@
+"""The log of a run."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from htsr.files import new_file
+
+
+class Log:
+    """``metrics.jsonl`` and TensorBoard. On resume, lines of steps after the checkpoint are dropped."""
+
+    def __init__(self, run: Path, start: int):
+        self._path = run / "metrics.jsonl"
+        kept = [record for record in self.records() if record["step"] <= start]
+        with new_file(self._path) as file:
+            file.writelines(json.dumps(record) + "\n" for record in kept)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        self.tensorboard = tf.summary.create_file_writer(str(run / "tensorboard"))
+
+    def write(self, step: int, record: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **record}) + "\n")
+        self._file.flush()
+        with self.tensorboard.as_default(step):
+            for name, value in record.items():
+                tf.summary.scalar(name if "/" in name else f"train/{name}", value)
+
+    def timing(self, step: int, steps_per_second: float) -> None:
+        """Speed is in TensorBoard alone: ``metrics.jsonl`` is the same whether or not a run was interrupted."""
+        with self.tensorboard.as_default(step):
+            tf.summary.scalar("speed/steps_per_second", steps_per_second)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        with self.tensorboard.as_default(step):
+            tf.summary.image(name, picture[None])
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self.tensorboard.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.tensorboard.close()
+
+    def records(self) -> list[dict[str, float]]:
+        """Return the lines so far."""
+        records = []
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        for line in lines:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # torn by a kill: it and what follows is written again
+        return records
