@@ -174,9 +174,7 @@ def test_tflite(row, tmp_path):
 
 def test_tflite_refuses_what_it_cannot_do(exported, run, tmp_path):
     if exported[0].name == "htsr":
-        with pytest.raises(
-            InputError, match="lacks operations of this htsr model; it can do recurrent"
-        ):
+        with pytest.raises(InputError, match="lacks operations of this htsr model; it can do recurrent"):
             export_model(exported[0], tmp_path / "out", tflite_context=4)
     with pytest.raises(InputError, match="needs a context of at least 1 frame, received 0"):
         export_run(run, tmp_path / "out", tflite_context=0)
