@@ -192,7 +192,10 @@ def test_clip_norm_and_moving_average():
         ({"beta": [1.0]}, "list of 3 such numbers"),
         ({"kl_balance": 1.5}, "kl_balance must lie in 0..1"),
         ({"imagine_from": 6}, "multiple of 4, received 6"),
-        ({"imagine_from": 4, "imagine_warmup_steps": -1}, "imagine_warmup_steps must be a whole number of at least 0, not -1"),
+        (
+            {"imagine_from": 4, "imagine_warmup_steps": -1},
+            "imagine_warmup_steps must be a whole number of at least 0, not -1",
+        ),
         ({"imagine_warmup_steps": 9}, "imagine_warmup_steps is 9, but imagine_from is not set"),
         ({"decoded_frames": 0}, "decoded_frames must be a whole number of at least 1, not 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
