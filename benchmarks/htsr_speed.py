@@ -55,7 +55,7 @@ def main() -> None:
 
     start = tf.function(lambda c: model.start(c, 1, seeds, tf.constant(True)))
     state = start(clip[:, :36])
-    imagine = tf.function(lambda s: model._imagine(s, tf.constant(300))[1])
+    imagine = tf.function(lambda s: model.imagine(s, tf.constant(300))[1])
     decode = tf.function(model.decode)
     outputs = imagine(state)
     jobs = {

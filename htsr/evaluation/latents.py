@@ -29,7 +29,8 @@ from htsr.evaluation.evaluate import check_fit
 from htsr.evaluation.pictures import CHUNK, clip_seeds, save_pictures, to_bytes
 from htsr.metrics import bootstrap_interval, psnr
 from htsr.metrics.curves import save_json
-from htsr.models.htsr.model import HTSR, Level, RolloutState
+from htsr.models.htsr.hierarchy import Level, RolloutState
+from htsr.models.htsr.model import HTSR
 from htsr.models.htsr.rssm import State
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl

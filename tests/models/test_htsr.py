@@ -184,7 +184,7 @@ def test_clip_norm_and_moving_average():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": 0}, "levels must be at least 1, received 0"),
+        ({"levels": 0}, "levels must be a whole number of at least 1, not 0"),
         ({"posterior": "sharp"}, "posterior must be one of residual, residual_scaled, independent, received 'sharp'"),
         ({"frame_shape": (48, 48, 1)}, "frames must be 64x64 or 128x128 pixels, received 48"),
         ({"frame_shape": (64, 128, 1)}, "needs square frames, received 64x128"),
@@ -192,15 +192,18 @@ def test_clip_norm_and_moving_average():
         ({"beta": [1.0]}, "list of 3 such numbers"),
         ({"kl_balance": 1.5}, "kl_balance must lie in 0..1"),
         ({"imagine_from": 6}, "multiple of 4, received 6"),
-        ({"imagine_from": 4, "imagine_warmup_steps": -1}, "imagine_warmup_steps must be at least 0, received -1"),
+        (
+            {"imagine_from": 4, "imagine_warmup_steps": -1},
+            "imagine_warmup_steps must be a whole number of at least 0, not -1",
+        ),
         ({"imagine_warmup_steps": 9}, "imagine_warmup_steps is 9, but imagine_from is not set"),
-        ({"decoded_frames": 0}, "decoded_frames must be at least 1, received 0"),
+        ({"decoded_frames": 0}, "decoded_frames must be a whole number of at least 1, not 0"),
         ({"channels_mult": 0.01}, "channels_mult must be at least 1/32"),
         ({"channels_mult": 0.04, "frame_shape": (128, 128, 1)}, "channels_mult must be at least 1/16"),
         ({"channels_mult": float("nan")}, "channels_mult must be at least 1/32, received nan"),
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
         ({"dtype": "bfloat16"}, "dtype must be float32 or mixed_bfloat16, received 'bfloat16'"),
-        ({"dense_units": 0}, "dense_units must be at least 1, received 0"),
+        ({"dense_units": 0}, "dense_units must be a whole number of at least 1, not 0"),
         ({"dense_layers": -1}, "dense_layers, min_stddev and free_nats must be at least 0, received -1"),
     ],
 )

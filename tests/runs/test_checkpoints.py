@@ -18,7 +18,7 @@ import pytest
 from htsr.errors import InputError
 from htsr.runs import checkpoints
 from htsr.runs.checkpoints import load, save
-from htsr.runs.folder import RunLock, load_model
+from htsr.runs.folder import RunLock, load_model, upgrade
 
 ARRAYS = {
     "model/conv/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -384,3 +384,22 @@ def test_load_model_refusals(run, tmp_path):
     save(run / "model", 1, checkpoints.model_arrays(small_model(units=4)))
     with pytest.raises(InputError, match="these weights are not of this tiny"):
         load_model(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"cell": "cms_lstm", "ce": None, "se": None, "key_filters": None}, "cms_lstm"),
+        ({"cell": "cms_lstm", "ce": 0, "se": []}, {"name": "cms_lstm", "ce": 0, "se": []}),
+        ({"cell": "st_lstm", "ce": 0, "se": []}, "st_lstm"),
+        ({"cell": "st_lstm", "ce": 5, "se": []}, {"name": "st_lstm", "ce": 5}),
+        (
+            {"cell": "gmg", "key_filters": 8, "offsets": "bounded"},
+            {"name": "gmg", "key_filters": 8, "offsets": "bounded"},
+        ),
+        ({"cell": {"name": "gmg", "key_filters": 8}}, {"name": "gmg", "key_filters": 8}),
+    ],
+)
+def test_the_config_of_an_older_run_in_today_s_words(old, new):
+    config = {"model": {"name": "recurrent", **old}, "data": {}, "train": {}, "eval": {}}
+    assert upgrade(config)["model"] == {"name": "recurrent", "cell": new}

@@ -6,53 +6,21 @@ level features, residual top-down input and a residual posterior (the published 
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from htsr.checks import require_int
 from htsr.errors import InputError
-from htsr.models.base import VideoModel
-from htsr.models.htsr import open_window
 from htsr.models.htsr.frames import FrameDecoder, FrameEncoder, feature_size
-from htsr.models.htsr.rssm import Normal, RSSMCell, State
+from htsr.models.htsr.hierarchy import Hierarchy, RolloutState, last_states
+from htsr.models.htsr.rssm import Normal, RSSMCell
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl, gaussian_nll
-from htsr.ops.scan import scan
 
 
-class Level(NamedTuple):
-    """What one level did over its ticks, batch-major ``(batch, ticks, ...)``."""
-
-    prior: Normal
-    posterior: Normal
-    states: State
-
-
-class RolloutState(NamedTuple):
-    """What ``advance`` needs: the levels' states after the last frame, its index, and how noise is drawn.
-
-    ``seeds`` are ``(rows,)``, or ``(levels, rows)`` for noise that can be redrawn level by level.
-    """
-
-    levels: tuple[State, ...]
-    frame: tf.Tensor
-    seeds: tf.Tensor
-    stochastic: tf.Tensor
-
-
-class StreamState(NamedTuple):
-    """What a prediction frame by frame needs: the levels' states after the last frame, the index of the next one
-    (int64), and the window of the slowest level that it is in."""
-
-    levels: tuple[State, ...]
-    frame: tf.Tensor
-    window: open_window.OpenWindow
-
-
-class HTSR(VideoModel):
+class HTSR(Hierarchy):
     r"""Hierarchical temporal-spatial residual model.
 
     Minimises, per clip of T frames, :math:`(-\ln N(x \mid \hat x, s^2) + \sum_l \beta_l KL(q_l \| p_l)) / T` in nats
@@ -90,8 +58,6 @@ class HTSR(VideoModel):
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
 
-    has_latents = True
-
     def __init__(
         self,
         frame_shape: tuple[int, int, int] = (64, 64, 1),
@@ -119,8 +85,9 @@ class HTSR(VideoModel):
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
-        _check_at_least_one(levels=levels, temporal_factor=temporal_factor)
-        _check_at_least_one(stoch=stoch, deter=deter, units=units, dense_units=dense_units)
+        sizes = {"levels": levels, "temporal_factor": temporal_factor, "stoch": stoch, "deter": deter, "units": units}
+        for name, value in {**sizes, "dense_units": dense_units}.items():
+            require_int(name, value, 1)
         if frame_shape[-1] not in (1, 3):
             raise InputError(f"HTSR needs frames of 1 or 3 channels, received {frame_shape[-1]}")
         if frame_shape[0] != frame_shape[1]:
@@ -142,14 +109,13 @@ class HTSR(VideoModel):
         slowest = self.periods[-1]
         if imagine_from is not None and (imagine_from < 1 or imagine_from % slowest):
             raise InputError(f"imagine_from must be a multiple of {slowest}, received {imagine_from}")
-        if imagine_warmup_steps < 0:
-            raise InputError(f"imagine_warmup_steps must be at least 0, received {imagine_warmup_steps}")
+        require_int("imagine_warmup_steps", imagine_warmup_steps, 0)
         if imagine_warmup_steps and imagine_from is None:
             raise InputError(
                 f"imagine_warmup_steps is {imagine_warmup_steps}, but imagine_from is not set; set both or neither"
             )
-        if decoded_frames is not None and decoded_frames < 1:
-            raise InputError(f"decoded_frames must be at least 1, received {decoded_frames}")
+        if decoded_frames is not None:
+            require_int("decoded_frames", decoded_frames, 1)
         if kl_balance is not None and not 0 <= kl_balance <= 1:
             raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
 
@@ -195,9 +161,9 @@ class HTSR(VideoModel):
         steps = self.observe(self.encode(observed), seeds, tf.constant(True))
         parts = [("nll", observed, steps[0].states.output, np.ones(num_frames))]
         if self.imagine_from is not None:
-            state = RolloutState(_last_states(steps), tf.constant(num_frames), seeds, tf.constant(False))
+            state = RolloutState(last_states(steps), tf.constant(num_frames), seeds, tf.constant(False))
             length = unseen.shape[1]
-            imagined = tf.ensure_shape(self._imagine(state, tf.constant(length))[1], [None, length, None])
+            imagined = tf.ensure_shape(self.imagine(state, tf.constant(length))[1], [None, length, None])
             parts.append(("nll_imagined", unseen, imagined, np.arange(1, length + 1) ** -0.5))
         start = noise_lib.uniform(noise_lib.fold(seeds, self.levels))
         chosen = ((name, *self._few(*part, start)) for name, *part in parts)
@@ -256,156 +222,6 @@ class HTSR(VideoModel):
             return 1.0
         return tf.minimum(1.0, tf.cast(step, tf.float32) / self.imagine_warmup_steps)
 
-    # ---- the model
-
-    def encode(self, clip) -> list[tf.Tensor]:
-        """The features of every level, ``(batch, ceil(time / temporal_factor ** level), features)``."""
-        batch, num_frames = tf.shape(clip)[0], _length(clip)
-        x = self.encoder(tf.reshape(clip, [-1, *self.frame_shape]))
-        embeds = [tf.cast(tf.reshape(x, [batch, num_frames, self.features]), tf.float32)]
-        skip = x
-        for level, stack in enumerate(self.stacks, 1):
-            for layer in stack:
-                x = layer(x)
-            skip = x + 0.1 * skip if self.dense_residual else x
-            frames = tf.cast(tf.reshape(skip, [batch, num_frames, self.features]), tf.float32)
-            embeds.append(_window_sums(frames, self.periods[level]))
-        return embeds
-
-    def observe(self, embeds: Sequence[tf.Tensor], seeds, stochastic, seen=None, before=None, frame=0) -> list[Level]:
-        """Filter all levels over a clip's features, slowest level first.
-
-        Args:
-            embeds: from ``encode``.
-            seeds: int32 ``(batch,)``.
-            stochastic: bool scalar.
-            seen: given, a level uses its prior in a window of which a frame was not seen: float32 ``(time,)``, 1 for
-                one that was.
-            before: the levels' states before the clip, fastest first; None at the beginning of a video.
-            frame: index of the clip's first frame, where a window of the slowest level begins.
-
-        Returns:
-            One ``Level`` for every level, fastest first.
-        """
-        steps: list[Any] = [None] * self.levels
-        outputs = None
-        for level in reversed(range(self.levels)):
-            embed = embeds[level]
-            ticks = _length(embed)
-            if outputs is None:
-                top_down = tf.zeros([tf.shape(embed)[0], ticks, self.stoch + self.cells[level].deter])
-            else:
-                top_down = tf.repeat(outputs, self.temporal_factor, axis=1)[:, :ticks]
-            period = self.periods[level]
-            complete = None if seen is None else _window_sums(seen[None, :, None], period)[0, :ticks, 0] == period
-            first = tf.convert_to_tensor(frame // period)
-            noise = self._noise(level, first + tf.cast(tf.range(ticks), first.dtype), seeds, stochastic)
-            state = self.cells[level].initial_state(tf.shape(embed)[0]) if before is None else before[level]
-            steps[level] = self._observe_level(level, embed, top_down, noise, state, complete)
-            outputs = steps[level].states.output
-        return steps
-
-    def decode(self, outputs) -> tf.Tensor:
-        """Frames of the fastest level's outputs ``(batch, time, ...)``: ``(batch, time, height, width, channel)``."""
-        frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
-        shape = [tf.shape(outputs)[0], _length(outputs), *self.frame_shape]
-        return tf.cast(tf.reshape(frames, shape), tf.float32)
-
-    # ---- rollouts
-
-    def start(self, context, num_samples, seeds, stochastic):
-        num_frames = tf.shape(context)[1]
-        embeds = [tf.tile(embed, [num_samples, 1, 1]) for embed in self.encode(context)]
-        steps = self.observe(embeds, seeds, stochastic, tf.ones([num_frames]))
-        return RolloutState(_last_states(steps), num_frames, seeds, stochastic)
-
-    def advance(self, state, length):
-        state, outputs = self._imagine(state, length)
-        return state, self.decode(outputs)
-
-    def _imagine(self, state: RolloutState, length) -> tuple[RolloutState, tf.Tensor]:
-        """Run all levels on their priors for ``length`` frames: the new state and the fastest level's outputs.
-
-        Level by level, the slowest first; a level ticks at the frames that its period divides, which may be none.
-        """
-        levels, end = list(state.levels), state.frame + tf.cast(length, state.frame.dtype)
-        outputs, first_parent = None, None
-        for level in reversed(range(self.levels)):
-            period = self.periods[level]
-            begin = -(-state.frame // period)
-            ticks = tf.range(begin, -(-end // period))
-            if outputs is None:
-                top_down = tf.zeros(
-                    [tf.shape(ticks)[0], tf.shape(state.seeds)[-1], self.stoch + self.cells[level].deter]
-                )
-            else:
-                # outputs[0] belongs to the tick before the first new one.
-                top_down = tf.gather(outputs, ticks // self.temporal_factor - (first_parent - 1))
-            cell = self.cells[level]
-            weights = cell.weights_now()
-            xs = (cell.project_top_down(top_down), self._noise(level, ticks, state.seeds, state.stochastic))
-            before = levels[level]
-            levels[level], states = scan(
-                lambda s, x, cell=cell, weights=weights: cell.imagine(weights, s, *x), xs, before, keep=lambda s: s
-            )
-            outputs, first_parent = tf.concat([before.output[None], states.output], 0), begin
-        new_state = RolloutState(tuple(levels), end, state.seeds, state.stochastic)
-        return new_state, _swap(outputs[1:])
-
-    # ---- frame by frame
-
-    def start_stream(self, context, seeds):
-        num_frames = tf.shape(context)[1]
-        embeds = self.encode(context)
-        steps = self.observe(embeds, seeds, tf.constant(True), tf.ones([num_frames]))
-        window = open_window.after_context(embeds, [step.states for step in steps], num_frames, self.periods)
-        return StreamState(_last_states(steps), tf.cast(num_frames, tf.int64), window)
-
-    def step_stream(self, state, seeds):
-        rollout = RolloutState(state.levels, state.frame, seeds, tf.constant(True))
-        rollout, frames = self.advance(rollout, 1)
-        return self._stream_state(rollout.levels, rollout.frame, state.window), frames[:, 0]
-
-    def observe_stream(self, state, frame, seeds):
-        begin = state.frame // self.periods[-1] * self.periods[-1]
-        index = tf.cast(state.frame - begin, tf.int32)
-        window = open_window.add(state.window, self.encode(frame[:, None]), index, self.periods)
-        # Only ticks that have begun: the states after the last one are those to go on from.
-        embeds = [embed[:, : index // period + 1] for embed, period in zip(window.embeds, self.periods, strict=True)]
-        steps = self.observe(embeds, seeds, tf.constant(True), window.seen, window.before, begin)
-        return self._stream_state(_last_states(steps), state.frame + 1, window)
-
-    def _stream_state(self, levels, frame, window) -> StreamState:
-        return StreamState(levels, frame, open_window.or_next(window, levels, frame % self.periods[-1] == 0))
-
-    def _observe_level(self, level, embed, top_down, noise, state, complete) -> Level:
-        cell = self.cells[level]
-        weights = cell.weights_now()
-        xs = (_swap(cell.project_top_down(top_down)), _swap(cell.project_embed(embed)), noise)
-
-        def step(before, x):
-            inputs, is_complete = x
-            new, prior, posterior = cell.observe(weights, before.states, *inputs)
-            if complete is not None:
-                sample = tf.where(is_complete, new.stoch, prior.mean + prior.stddev * inputs[-1])
-                new = State(sample, new.deter)
-            return Level(prior, posterior, new)
-
-        none = Normal(*[tf.zeros_like(state.stoch)] * 2)
-        first = Level(none, none, state)
-        _, steps = scan(step, (xs, () if complete is None else complete), first, keep=lambda level: level)
-        return tf.nest.map_structure(_swap, steps)
-
-    def _noise(self, level, ticks, seeds, stochastic) -> tf.Tensor:
-        """Time-major noise ``(ticks, batch, stoch)`` of a level: a function of (seed, level, tick); zeros for means."""
-        seeds = noise_lib.fold(seeds if seeds.shape.rank == 1 else seeds[level], level)
-        drawn = noise_lib.normal(seeds, tf.zeros_like(seeds), ticks, self.stoch)
-        return _swap(drawn) * tf.cast(stochastic, tf.float32)
-
-
-def _last_states(steps: list[Level]) -> tuple[State, ...]:
-    return tuple(State(*(x[:, -1] for x in step.states)) for step in steps)
-
 
 def _clip_kl(q: Normal, p: Normal) -> tf.Tensor:
     return tf.reduce_sum(gaussian_kl(*q, *p), 1)
@@ -415,30 +231,8 @@ def _stopped(distribution: Normal) -> Normal:
     return Normal(*map(tf.stop_gradient, distribution))
 
 
-def _swap(x: tf.Tensor) -> tf.Tensor:
-    """Between batch-major and time-major."""
-    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
-
-
-def _length(x: tf.Tensor):
-    return x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
-
-
-def _window_sums(x: tf.Tensor, size: int) -> tf.Tensor:
-    """Sums over consecutive windows of ``size`` steps; the last window may be short."""
-    length = _length(x)
-    x = tf.pad(x, [[0, 0], [0, -length % size], [0, 0]])
-    return tf.reduce_sum(tf.reshape(x, [tf.shape(x)[0], -(-length // size), size, x.shape[-1]]), 2)
-
-
 def _per_level(beta, levels: int) -> list[float]:
     betas = [float(beta)] * levels if isinstance(beta, int | float) else [float(b) for b in beta]
     if len(betas) != levels or not all(math.isfinite(b) and b >= 0 for b in betas):
         raise InputError(f"beta must be a number >= 0 or a list of {levels} such numbers, received {beta}")
     return betas
-
-
-def _check_at_least_one(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} must be at least 1, received {size}")
