@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from htsr.errors import InputError
+from htsr.evaluation.baselines import BASELINES, TRUTH
 from htsr.runs.folder import find_run, read_run_config
 
 
@@ -46,13 +47,13 @@ def run(args: argparse.Namespace) -> None:
     environment.import_tensorflow_quietly()
     from htsr.evaluation.compare import compare
     from htsr.evaluation.protocol import (
-        evaluate_run,
         find_results,
         load_test_clips,
         make_protocol,
         read_protocol,
         save_protocol,
     )
+    from htsr.evaluation.run import evaluate_run
     from htsr.runs.folder import load_run
 
     if args.protocol:
@@ -84,10 +85,10 @@ def _named(arguments: list[str]) -> dict[str, Path]:
     names = [name or "/".join(run.parts[-2:]) for (name, _), run in zip(pairs, runs, strict=True)]
     if len(set(names)) < len(names):
         raise InputError(f"two runs are called {max(names, key=names.count)}; name them: NAME=LOGDIR")
-    taken = {"copy_last", "mean_frame", "black", "truth"} & set(names)
+    taken = {*BASELINES, TRUTH} & set(names)
     if taken or any("/" in name for name, _ in pairs):
         raise InputError(
-            "a run cannot be called copy_last, mean_frame, black or truth, nor have a / in its name; give it another: "
+            f"a run cannot be called {', '.join(BASELINES)} or {TRUTH}, nor have a / in its name; give it another: "
             "NAME=LOGDIR"
         )
     return dict(zip(names, (Path(folder) for _, folder in pairs), strict=True))

@@ -15,7 +15,7 @@ from htsr.runs.folder import find_run, read_run_config
 
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
 # A protocol does not fix these.
-BESIDE_PROTOCOL = ("eval.batch_size", "eval.batched", "eval.num_pictures", "data.datadir")
+BESIDE_PROTOCOL = ("eval.batch_size", "eval.rows", "eval.num_pictures", "data.datadir")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fvd", action="store_true", default=None, help="also FVD, as eval.fvd=true")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--no-latents", action="store_true", help="leave out the diagnostics of HTSR's latents")
+    parser.add_argument("--all-metrics", action="store_true", help="print every metric with its intervals")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key of data or eval"
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
 
     environment.import_tensorflow_quietly()
     from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
-    from htsr.evaluation.protocol import evaluate_run, make_protocol, read_protocol
+    from htsr.evaluation.protocol import make_protocol, read_protocol
+    from htsr.evaluation.run import evaluate_run
 
     settings = check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
     if args.eval_seq_len is not None:
@@ -77,9 +79,10 @@ def run(args: argparse.Namespace) -> None:
         protocol,
         checkpoint=args.checkpoint,
         batch_size=settings["batch_size"],
-        batched=settings["batched"],
+        rows=settings["rows"],
         num_pictures=settings["num_pictures"],
         latents=not args.no_latents,
+        all_metrics=args.all_metrics,
     )
 
 

@@ -15,20 +15,19 @@ import numpy as np
 
 from htsr.data.clips import Clips
 from htsr.errors import InputError
+from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
 from htsr.evaluation.evaluate import file_name, results_of
 from htsr.evaluation.pictures import chosen_clips, predict_clip, save_pictures
-from htsr.evaluation.scoring import BASELINES, MODEL, SERIES, TRUTH
 from htsr.metrics import Curves
 from htsr.metrics.curves import save_json
 from htsr.models.base import VideoModel
 from htsr.report import figures
 from htsr.report.html import write_report
-from htsr.report.tables import aligned, bands, block, markdown, table, title
+from htsr.report.tables import aligned, bands, block, headlines, markdown, table, title
 
 SAME = ("clips_sha256", "context", "horizon", "num_examples", "num_samples", "select", "metric_mode")
 SIGN_FLIPS = 10_000
 _BLOCK = 1000  # draws at once
-HEADLINES = ("psnr", "ssim", "lpips")
 PICTURES = 4
 
 
@@ -211,7 +210,7 @@ def _p_text(p: float) -> str:
 def _markdown(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str) -> str:
     """The headline metrics as tables for a document."""
     parts = [f"{title(report)}; mean [95 % bootstrap interval]; + {reference} is better, - it is worse (paired 95 %)."]
-    for metric, about in reduced["metrics"].items():
-        if metric.rpartition(".")[2] in HEADLINES:
-            parts.append(f"{about['label']}:\n\n{markdown(block(reduced, report, metric))}")
+    for metric in headlines(reduced["metrics"]):
+        label = reduced["metrics"][metric]["label"]
+        parts.append(f"{label}:\n\n{markdown(block(reduced, report, metric))}")
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Long-horizon evaluation: open-loop rollouts of test clips, scored frame by frame beside three baselines.
+"""Long-horizon evaluation: open-loop rollouts of test clips, scored frame by frame beside the baselines.
 
 Clips pass through one small batch at a time and predictions one piece of the horizon at a time; the numbers of each
 frame go to files as they are found, so memory grows with neither the number of clips nor (beyond the batch of clips
@@ -21,18 +21,19 @@ from tqdm import tqdm
 from htsr.checks import require_choice, require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
+from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
 from htsr.evaluation.partial import Gathered, clips_sha256
 from htsr.evaluation.pictures import CHUNK, clip_seeds, illustrate
-from htsr.evaluation.scoring import BASELINES, MODEL, SERIES, TRUTH, Scorer
+from htsr.evaluation.scoring import Scorer
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance, resolve_mode
 from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
 from htsr.metrics.digits import MAX_DIGITS
 from htsr.metrics.frame import MAX_PSNR
 from htsr.metrics.fvd import describe, missing_weights
-from htsr.metrics.metric import DEFINITIONS
+from htsr.metrics.metric import METRICS
 from htsr.models.base import VideoModel
 from htsr.report import figures
-from htsr.report.tables import aligned, bands, table, title
+from htsr.report.tables import bands, title
 from htsr.runs import environment
 
 SET_BY_PROGRAM = ("model", "clips", "out", "provenance", "expected_sha256", "conclude")  # what no config can give
@@ -61,7 +62,7 @@ def evaluate(
     num_examples: int | None = 100,
     num_samples: int = 1,
     batch_size: int = 4,
-    batched: bool = False,
+    rows: int | None = 1,
     seed: int = 0,
     noise: Literal["sample", "mean"] = "sample",
     select: Select | None = None,
@@ -74,9 +75,9 @@ def evaluate(
     num_pictures: int = 6,
     provenance: Mapping[str, Any] | None = None,
     expected_sha256: str | None = None,
-    conclude: Callable[[Path, Mapping[str, Any]], None] | None = None,
+    conclude: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
-    """Score a model on clips; print a table; write ``curves.json``, ``curves.npz``, ``curves.png``, strips and GIFs.
+    """Score a model on clips; write ``curves.json``, ``curves.npz``, ``curves.png``, strips and GIFs.
 
     A clip's prediction depends on ``seed`` and the clip's index, not on the batch it happens to be in. Where ``out``,
     or a folder beside it, holds the beginning of the same evaluation, it goes on there after the last finished batch.
@@ -91,7 +92,8 @@ def evaluate(
         num_samples: futures per clip; with several, columns ``<metric>_mean<K>`` and ``<metric>_best<K>`` are added
             (see ``htsr.metrics.curves`` for the rules), and CRPS and spread–skill.
         batch_size: clips read and scored at once.
-        batched: predict them at once, too, not one by one (see ``VideoModel.rollout``): faster on a GPU.
+        rows: futures that are predicted together (see ``VideoModel.rollout``); None predicts all those of a batch
+            together, which is faster on a GPU.
         seed: of the model's noise and of the bootstrap.
         noise: ``sample``, or ``mean``: one rollout a clip with means in place of samples.
         select: what picks the best of several samples: ``psnr``, one sample for all metrics, or ``per_metric``; None
@@ -106,7 +108,7 @@ def evaluate(
             the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
         provenance: whatever else ``curves.json`` should say: split, checkpoint, config.
         expected_sha256: what the digest of the clips has to be; a warning in the result says so when it is not.
-        conclude: called with the folder and the report when all else is done; interrupted there, an evaluation goes on
+        conclude: called with the result when all else is done; interrupted there, an evaluation goes on
             there.
 
     Raises:
@@ -136,7 +138,7 @@ def evaluate(
         "num_examples": total,
         "num_samples": num_samples,
         "batch_size": batch_size,
-        "batched": batched,
+        "rows": rows,
         "seed": seed,
         "noise": noise if model.stochastic else "none: the model is deterministic",
         "select": select,
@@ -162,14 +164,14 @@ def evaluate(
             "resumed_at_clip": gathered.resumed_at,
             "peak_memory_mib": peak_memory_mib(),
         }
-        _print(reduced, report)
         gathered.curves.save(gathered.out, reduced, report, file_name(mode.name))
         plot = gathered.out / f"{file_name(mode.name)}.png"
         figures.save_curves(plot, bands(reduced, report), "Open-loop prediction", title(report))
+        found = Evaluation(reduced, report, gathered.out)
         if conclude:
-            conclude(gathered.out, report)
+            conclude(found)
         gathered.remove()
-    return Evaluation(reduced, report, gathered.out)
+    return found
 
 
 def file_name(metric_mode: str) -> str:
@@ -249,7 +251,7 @@ def _gather(gathered: Gathered, model: VideoModel, clips: Clips, scorer: Scorer,
                     num_samples=settings["num_samples"],
                     seed=clip_seeds(settings["seed"], indices),
                     noise=noise,
-                    rows=None if settings["batched"] else 1,
+                    rows=settings["rows"],
                     chunk=CHUNK,
                 )
                 digits = ()
@@ -282,11 +284,12 @@ def _report(
     """How the numbers came about."""
     curves, select = gathered.curves, settings["select"]
     names = {metric.partition("@")[0] for metric in metrics}
+    definitions = {name: about.definition for name, about in METRICS.items() if name in names and about.definition}
     report = {
         "metric_spec": METRIC_SPEC,
         **settings,
         "series": {name: SERIES[name] for name in curves.series},
-        "definitions": {**mode.definition, **{name: DEFINITIONS[name] for name in DEFINITIONS if name in names}},
+        "definitions": {**mode.definition, **definitions},
         "best_rule": _BEST_RULES[select],
         "interval": f"{CONFIDENCE:.0%} percentile bootstrap over clips, {RESAMPLES} resamples",
         "clips_sha256": gathered.sha256(settings["num_examples"]),
@@ -349,20 +352,3 @@ def _warnings(report: Mapping[str, Any], curves: Curves, expected: str | None, w
     if warning:
         found.append(warning)
     return found
-
-
-def _print(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    print(table(reduced, report, MODEL))
-    if isinstance(report["fvd"], dict):
-        values = ", ".join(f"{series} {value:.1f}" for series, value in report["fvd"]["values"].items())
-        print(f"\nFVD ({report['fvd']['spec']}): {values}")
-    else:
-        print(f"\nFVD {report['fvd']}")
-    if "published_row" in report:
-        rows = report["published_row"]
-        names = list(rows[MODEL])
-        lines = [["", *names], *([series, *(f"{row[n]:.6g}" for n in names)] for series, row in rows.items())]
-        rule = report["published_rule"]
-        print(f"\nas the tables of {report['metric_mode']} have it ({rule})", *aligned(lines), sep="\n")
-    for warning in report["warnings"]:
-        print(f"warning: {warning}")

@@ -231,7 +231,7 @@ def _added(a: list[_Sums], b: list[_Sums]) -> list[_Sums]:
 
 
 def _check(model, clips: Clips, context: int, horizon: int, batch_size: int, seed: int) -> None:
-    if not isinstance(model, HTSR):
+    if not getattr(model, "has_latents", False):
         raise InputError(
             f"diagnose needs a model with levels of latents (htsr, which is Clockwork VAE and RSSM too), received "
             f"{type(model).__name__}; the others have none"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from htsr.data.clips import Clips
-from htsr.evaluation.scoring import MODEL
+from htsr.evaluation.baselines import MODEL
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
 from htsr.report import figures
@@ -51,7 +51,7 @@ def predict_clip(
         model: predicts.
         clips: of the evaluation.
         index: of the clip.
-        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``batched`` of the
+        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``rows`` of the
             evaluation.
     """
     context, horizon = settings["context"], settings["horizon"]
@@ -62,7 +62,7 @@ def predict_clip(
         num_samples=settings["num_samples"],
         seed=clip_seeds(settings["seed"], [index]),
         noise="sample" if settings["noise"] == "sample" else "mean",
-        rows=None if settings.get("batched") else 1,  # which older results do not say
+        rows=settings.get("rows", 1),  # which older results do not say
         chunk=CHUNK,
     )
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)

@@ -1,30 +1,15 @@
-"""What is measured of a batch: every metric of the model and of three baselines, piece by piece of the horizon.
-
-The baselines see the same context: its last frame repeated, its mean frame repeated, and black frames.
-"""
+"""What is measured of a batch: every metric of the model and of the baselines, piece by piece of the horizon."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from htsr.errors import InputError
+from htsr.evaluation.baselines import BASELINES, MODEL, TRUTH
 from htsr.metrics import LPIPS, DigitReader, Mode, VideoFeatures, ensemble_errors, event_counts
 from htsr.metrics.fvd import MIN_FRAMES
 from htsr.metrics.lpips import MIN_SIZE
-
-MODEL, TRUTH = "model", "truth"
-BASELINES = {
-    "copy_last": lambda observed: observed[:, -1:],
-    "mean_frame": lambda observed: observed.mean(axis=1, keepdims=True),
-    "black": lambda observed: np.zeros_like(observed[:, :1]),
-}
-SERIES = {
-    MODEL: "the model's predictions",
-    "copy_last": "the last context frame, repeated",
-    "mean_frame": "the mean of the context frames, repeated",
-    "black": "black frames",
-    TRUTH: "the true frames themselves: the ceiling of what is read from frames",
-}
+from htsr.metrics.metric import METRICS
 
 Values = dict[str, np.ndarray]
 
@@ -78,6 +63,8 @@ class Scorer:
         self._video = VideoFeatures() if fvd_frames is not None else None
         self._fvd_frames = fvd_frames
         self._ensemble = num_samples > 1
+        own = mode.column("psnr") == "psnr"  # of another project's metrics nothing but theirs is computed
+        self._computed = [metric for metric in METRICS.values() if metric.compute and own]
 
     @property
     def reads_digits(self) -> bool:
@@ -102,7 +89,8 @@ class Scorer:
             For every series its values ``(sample, batch, horizon)`` by metric; likewise ``(sample, batch, feature)``
             for FVD, empty without it.
         """
-        stills = {name: baseline(observed) for name, baseline in BASELINES.items()}
+        stills = {name: baseline.predict(observed) for name, baseline in BASELINES.items()}
+        median = stills["median_frame"]
         still_features = {name: self._features(still) for name, still in stills.items()}
         pieces: dict[str, list[Values]] = {name: [] for name in (MODEL, *stills, TRUTH)}
         first_frames, begin = [], 0
@@ -112,14 +100,14 @@ class Scorer:
             truth = future[:, begin:end]
             truth_features = self._features(truth)
             place = (labels, None if corners is None else corners[:, begin:end])
-            samples = [self._frames(sample, truth, truth_features, place) for sample in chunk]
+            samples = [self._frames(sample, truth, truth_features, place, median) for sample in chunk]
             pieces[MODEL].append({metric: np.stack([values[metric] for values in samples]) for metric in samples[0]})
             if self._ensemble:
                 errors = ensemble_errors(np.clip(chunk, 0, 1), truth)
                 pieces[MODEL][-1] |= {metric: values[None] for metric, values in errors.items()}
             for name, still in stills.items():
                 frames = np.broadcast_to(still, truth.shape)
-                values = self._frames(frames, truth, truth_features, place, still_features[name])
+                values = self._frames(frames, truth, truth_features, place, median, still_features[name])
                 pieces[name].append({metric: array[None] for metric, array in values.items()})
             if self._reader:
                 pieces[TRUTH].append({k: v[None] for k, v in self._reader.read(truth, *place).items()})
@@ -133,16 +121,20 @@ class Scorer:
         }
         return scores, self._video_features(first_frames, future, stills)
 
-    def _frames(self, prediction, truth, truth_features, place, features=None) -> Values:
+    def _frames(self, prediction, truth, truth_features, place, median, features=None) -> Values:
         """Every metric ``(batch, time)``; ``features`` of the prediction where they are known already."""
         values = self._mode.values(prediction, truth)
         if self._network:
             features = self._features(prediction) if features is None else features
             values[self._mode.column("lpips")] = self._network.distance(features, truth_features)
+        clipped = np.clip(prediction, 0, 1)
+        for metric in self._computed:
+            value = metric.compute(clipped, truth, *[median] * metric.needs_median)
+            values |= value if isinstance(value, dict) else {metric.name: value}
         if self._thresholds:
-            values |= event_counts(np.clip(prediction, 0, 1), truth, self._thresholds, self._units)
+            values |= event_counts(clipped, truth, self._thresholds, self._units)
         if self._reader:
-            values |= self._reader.read(np.clip(prediction, 0, 1), *place)
+            values |= self._reader.read(clipped, *place)
         return values
 
     def _features(self, frames: np.ndarray) -> np.ndarray | None:

@@ -8,15 +8,14 @@ from htsr.metrics.conventions import MODES, Mode, resolve_mode
 from htsr.metrics.curves import Curves, bootstrap_interval
 from htsr.metrics.digits import DigitReader
 from htsr.metrics.ensemble import ensemble_errors, spread_skill
-from htsr.metrics.events import EVENT_SCORES, event_counts
-from htsr.metrics.frame import frame_errors, gradient, mae, mae_sum, mse, mse_sum, psnr, rmse, ssim
+from htsr.metrics.events import event_counts
+from htsr.metrics.frame import frame_errors, gradient, mae, mae_sum, moving_psnr, mse, mse_sum, psnr, rmse, ssim
 from htsr.metrics.fvd import VideoFeatures, frechet_distance, fvd
 from htsr.metrics.lpips import LPIPS, lpips
 
 METRIC_SPEC = "htsr-1"
 
 __all__ = [
-    "EVENT_SCORES",
     "LPIPS",
     "METRIC_SPEC",
     "MODES",
@@ -34,6 +33,7 @@ __all__ = [
     "lpips",
     "mae",
     "mae_sum",
+    "moving_psnr",
     "mse",
     "mse_sum",
     "psnr",

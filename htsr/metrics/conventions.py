@@ -7,7 +7,7 @@ floats, another SSIM window and range. A mode is one project's convention, from 
 * ``openstl``: OpenSTL of March 2024 and the projects built on it;
 * ``cms``: the CMS-LSTM authors' code;
 * ``predrnn``: predrnn-pytorch (PredRNN, PredRNN-V2);
-* ``cwvae``, also called ``htsr``: Clockwork VAE and HTSR;
+* ``cwvae``: Clockwork VAE and HTSR;
 * ``lmc``: LMC-Memory;
 * ``srvp``: SRVP;
 * ``e3d-wrapped``: a PSNR whose bytes overflow, in the tables of E3D-LSTM, SimVP and TAU. To read old tables, no more.
@@ -27,6 +27,7 @@ import numpy as np
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.metrics.frame import checked_pair, frame_errors, ssim
+from htsr.metrics.metric import METRICS
 
 SSIM_WINDOW = 7
 _OWN = "htsr-1"
@@ -109,7 +110,7 @@ def resolve_mode(name: str) -> Mode:
         InputError: for an unknown name.
 
     Example:
-        >>> resolve_mode("htsr").name
+        >>> resolve_mode("cwvae").name
         'cwvae'
     """
     if name not in MODES:
@@ -274,19 +275,10 @@ _ALL = [
     Mode(
         name=_OWN,
         select="psnr",
-        definition={
-            "mse": "clipped, mean of the squared error over pixels and channels",
-            "mae": "clipped, mean of the absolute error over pixels and channels",
-            "rmse": "root of mse, frame by frame",
-            "mse_sum": "clipped, sum of the squared error over pixels and channels",
-            "mae_sum": "clipped, sum of the absolute error over pixels and channels",
-            "psnr": "clipped, over pixels and channels, range 1; 100 dB at most",
-            "ssim": "clipped, Gaussian window 11x11 of stddev 1.5, range 1, mean over channels",
-            "lpips": _LPIPS,
-        },
+        definition={metric.name: metric.definition for metric in METRICS.values() if metric.conventional},
         errors=_own,
         lpips=_clipped,
-        printed=_means("mse", "mae", "rmse", "mse_sum", "mae_sum", "psnr", "ssim", "lpips"),
+        printed=_means(*(metric.name for metric in METRICS.values() if metric.conventional)),
     ),
     Mode(
         name="openstl",
@@ -382,4 +374,3 @@ _ALL = [
     ),
 ]
 MODES: dict[str, Mode] = {mode.name: mode for mode in _ALL}
-MODES["htsr"] = MODES["cwvae"]

@@ -139,7 +139,7 @@ class Curves:
         if metric is None:
             metric = next((name for name in self._of(series) if name.rpartition(".")[2] == "psnr"), "psnr")
         scores = self.array(series, metric).mean(axis=2, dtype=np.float64)
-        if columns([metric])[metric].better == "lower":
+        if columns([metric])[metric].metric.better == "lower":
             scores = -scores
         return np.argmax(np.where(np.isnan(scores), -np.inf, scores), axis=0)
 
@@ -170,9 +170,9 @@ class Curves:
 
         Returns:
             Three tables,
-            ``{"metrics": {metric: {"label", "better", "form"}}, "curves": {series: {column: curve}}, "differences":
-            {series: {column: curve}}}``; a column is a metric or, with K samples, also ``<metric>_mean<K>`` and
-            ``<metric>_best<K>``; a curve is
+            ``{"metrics": {metric: {"label", "better", "form", "headline", "plotted"}}, "curves": {series: {column:
+            curve}}, "differences": {series: {column: curve}}}``; a column is a metric or, with K samples, also
+            ``<metric>_mean<K>`` and ``<metric>_best<K>``; a curve is
             ``{"mean": (T,), "low": (T,), "high": (T,), "horizon_mean": {"mean", "low", "high"}}``: the mean over clips
             with its 95 % interval per lead time, and the same over all lead times, of ratios and roots that of the
             pooled components. For event scores ``undefined`` counts the lead times without events, and ``over_leads``
@@ -196,7 +196,10 @@ class Curves:
             if pairs:
                 differences[other] = pairs
         metrics = {
-            reduced.name: {"label": reduced.column.label, "better": reduced.column.better, "form": reduced.column.form}
+            reduced.name: {
+                "label": reduced.column.label,
+                **{name: getattr(reduced.column.metric, name) for name in ("better", "form", "headline", "plotted")},
+            }
             for series in self.series
             for reduced in found[series].values()
         }
@@ -231,7 +234,7 @@ class Curves:
             return lambda leads: read()[0, :, leads].astype(np.float64)
         if rule == "mean":
             return lambda leads: read()[:, :, leads].mean(axis=0, dtype=np.float64)
-        own = select == "per_metric" and metric in columns([metric]) and columns([metric])[metric].better
+        own = select == "per_metric" and metric in columns([metric]) and columns([metric])[metric].metric.better
         chosen = best_sample(series, metric if own else None)
         return lambda leads: read()[chosen, np.arange(len(chosen)), leads].astype(np.float64)
 

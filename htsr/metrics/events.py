@@ -10,7 +10,7 @@ NaN ("n/a").
 Reference: Wilks, Statistical Methods in the Atmospheric Sciences, third edition, 2011, section 8.2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -111,16 +111,6 @@ def hss(hits: np.ndarray, misses: np.ndarray, false_alarms: np.ndarray, correct_
     skill = 2 * (hits * correct_negatives - misses * false_alarms)
     most = (hits + misses) * (misses + correct_negatives) + (hits + false_alarms) * (false_alarms + correct_negatives)
     return ratio(skill, most)
-
-
-EVENT_SCORES: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {
-    "csi": (("hits", "misses", "false_alarms"), csi),
-    "pod": (("hits", "misses"), pod),
-    "far": (("hits", "false_alarms"), far),
-    "bias": (("hits", "misses", "false_alarms"), bias),
-    "hss": (("hits", "misses", "false_alarms", "correct_negatives"), hss),
-}
-"""By name, the counts a score is made of, and the score as a function of their sums or means, in that order."""
 
 
 def _count(pixels: np.ndarray) -> np.ndarray:

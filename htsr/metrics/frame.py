@@ -12,6 +12,7 @@ from htsr.errors import InputError
 
 MAX_PSNR = 100.0
 SSIM_WINDOW = 11
+MOVES = 0.1  # a pixel that differs by more from the context's median moves
 _BLOCK_VALUES = 2**15  # values of the frames computed at once (8 grey frames of 64x64), which stay in a CPU's cache
 
 
@@ -64,6 +65,35 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     prediction, truth = checked_pair(prediction, truth)
     bands = _gaussian_bands(truth.shape)
     return _per_frame(lambda a, b: _similarity(a, b, *bands), prediction, truth)
+
+
+def moving_psnr(prediction: np.ndarray, truth: np.ndarray, median: np.ndarray) -> dict[str, np.ndarray]:
+    """PSNR of the pixels that move: those of the truth that differ from the context's median.
+
+    A still background, however well it is predicted, hides nothing here.
+
+    Args:
+        prediction: floats ``(batch, time, height, width, channel)`` in [0, 1].
+        truth: the same shape.
+        median: of the context, ``(batch, 1, height, width, channel)``.
+
+    Returns:
+        ``psnr_of_moving``, in dB, at most 100, and ``moves``, 1 in frames with a pixel that differs by more than 0.1 in
+        any channel; both 0 where nothing moves. The mean of the one over the mean of the other is the PSNR of the
+        frames in which something moves.
+
+    Example:
+        >>> black, spot = np.zeros((1, 1, 2, 2, 1)), np.eye(2).reshape(1, 1, 2, 2, 1)
+        >>> {name: float(value[0, 0]) for name, value in moving_psnr(0.9 * spot, spot, black).items()}
+        {'psnr_of_moving': 20.0, 'moves': 1.0}
+    """
+    prediction, truth = checked_pair(prediction, truth)
+    moving = (np.abs(truth - median) > MOVES).any(axis=-1)
+    square = np.square(prediction.astype(np.float64) - truth).mean(axis=-1)
+    pixels = np.count_nonzero(moving, axis=(2, 3))
+    mean = np.where(moving, square, 0).sum(axis=(2, 3)) / np.maximum(pixels, 1)
+    value = np.where(pixels > 0, _decibels(mean), 0.0)
+    return {"psnr_of_moving": np.where(np.isnan(square).any(axis=(2, 3)), np.nan, value), "moves": 1.0 * (pixels > 0)}
 
 
 def gradient(frames: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from htsr.errors import InputError
-from htsr.report.tables import ENDS
+from htsr.report.tables import ENDS, bare_name, headline_rank
 
-HEADLINES = ("psnr", "ssim", "lpips", "mse")  # metrics with a card; they come first
 STYLES = 16  # pairs of colour and dash pattern in report.css
 
 _KNOWN = {  # of files that do not describe their metrics
@@ -64,13 +63,14 @@ class Line(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric in words, the digits after the point (None: four significant ones), and its curves."""
+    """A metric in words, the digits after the point (None: four significant ones), its curves, its headline's rank."""
 
     name: str
     label: str
     better: str | None
     digits: int | None
     lines: list[Line]
+    headline: int | None = None
 
 
 class Content(NamedTuple):
@@ -109,11 +109,6 @@ def parse(content: Mapping[str, Any]) -> Content:
     return Content(provenance, metrics, curves, differences, content.get("p_values") or {}, reference)
 
 
-def bare_name(metric: str) -> str:
-    """A metric's name without the convention in front: ``psnr`` of ``openstl.psnr``, but ``csi@0.5``."""
-    return metric if "@" in metric else metric.rpartition(".")[2]
-
-
 def finite(value: Any) -> float | None:
     """The value if it is a number, or None."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
@@ -143,9 +138,9 @@ def _metrics(
         ]
         if lines:
             digits = int(form[1]) if form else None
-            metrics.append(Metric(name, about.get("label", name), about.get("better"), digits, lines))
-    rank = {name: index for index, name in enumerate(HEADLINES)}
-    return sorted(metrics, key=lambda metric: rank.get(bare_name(metric.name), len(rank)))
+            rank = headline_rank(name, about)
+            metrics.append(Metric(name, about.get("label", name), about.get("better"), digits, lines, rank))
+    return sorted(metrics, key=lambda metric: math.inf if metric.headline is None else metric.headline)
 
 
 def _rule(suffix: str) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from htsr.errors import InputError
-from htsr.report.content import HEADLINES, STYLES, Content, Metric, Picture, Value, bare_name, finite
-from htsr.report.tables import leads
+from htsr.report.content import STYLES, Content, Metric, Picture, Value, finite
+from htsr.report.tables import HEADLINES, bare_name, leads
 
 MIME = {".gif": "image/gif", ".png": "image/png"}
 
-_BASELINES = ("copy_last", "mean_frame", "black")
+_BASELINES = ("copy_last", "mean_frame", "median_frame", "black")
 _MARKS = {"better": "▲", "worse": "▼"}
 _ELSEWHERE = ("pictures", "definitions", "series", "warnings", "published_row")  # of the provenance, shown above it
 
@@ -72,9 +72,9 @@ def warnings(warnings: Sequence[str]) -> str:
 
 def cards(content: Content) -> str:
     """The headline metrics over the whole horizon, the reference's beside those of the other series."""
-    shown = [metric for metric in content.metrics if bare_name(metric.name) in HEADLINES] or content.metrics[:4]
+    shown = [metric for metric in content.metrics if metric.headline is not None] or content.metrics
     made = []
-    for metric in shown:
+    for metric in shown[:HEADLINES]:
         lines = [line for line in metric.lines if line.label == line.series]
         values = {line.series: content.value(line, None) for line in lines}
         differences = {line.series: content.difference(line, None) for line in lines if line.paired}

@@ -10,23 +10,26 @@ from typing import Any
 
 LEADS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 ENDS = ("mean", "low", "high")
-PLOTTED = ("psnr", "ssim", "lpips", "mse", "mae", "sharpness", "digits_identity", "digits_place", "digits_count")
+HEADLINES, HEADLINE_LEADS = 5, (1, 10, 50, 100, 300)
+_UNRANKED = ("psnr", "ssim", "lpips", "mse")  # headlines of files of earlier versions, which do not say theirs
 
 Block = list[list[str]]
 
 
-def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str) -> str:
-    """All metrics of an evaluation, or of several models.
+def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str, all_metrics: bool = False) -> str:
+    """Return the metrics of an evaluation, or of several models, as text.
 
     Args:
         reduced: of ``Curves.reduce``.
         report: its provenance.
         reference: the series that differences are relative to.
+        all_metrics: every metric with its intervals, in place of the few headlines in one table.
     """
-    lines = [
-        f"{title(report)}; mean over clips [95 % bootstrap interval]",
-        f"+ {reference} is better than this series, - it is worse: the paired 95 % interval excludes zero",
-    ]
+    marks = f"+ {reference} is better than this series, - it is worse: the paired 95 % interval excludes zero"
+    exact = [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
+    if not all_metrics:
+        return "\n".join([f"{title(report)}; mean over clips", marks, *aligned(_headlines(reduced, report)), *exact])
+    lines = [f"{title(report)}; mean over clips [95 % bootstrap interval]", marks]
     for metric, about in reduced["metrics"].items():
         what = f"{about['better']} is better" if about["better"] else "neither is better"
         lines += ["", f"{metric}: {about['label']} ({what})", *aligned(block(reduced, report, metric))]
@@ -34,20 +37,33 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str)
         pairs = {f"minus {name}": (of[psnr], None) for name, of in reduced["differences"].items() if psnr in of}
         rows = _rows(pairs, reduced["metrics"][psnr], report["horizon"])
         lines += ["", f"{psnr}, {reference} minus the others on the same clips", *aligned(rows)]
-    lines += [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
-    return "\n".join(lines)
+    return "\n".join([*lines, *exact])
+
+
+def headlines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the few metrics that come first, by their rank.
+
+    Args:
+        metrics: as ``Curves.reduce`` describes them, by name.
+    """
+    ranks = {name: headline_rank(name, about) for name, about in metrics.items()}
+    return sorted((name for name, rank in ranks.items() if rank is not None), key=lambda name: ranks[name])[:HEADLINES]
+
+
+def headline_rank(name: str, about: Mapping[str, Any]) -> int | None:
+    """Return a metric's place among the headlines, or None."""
+    bare = bare_name(name)
+    return about["headline"] if "headline" in about else (_UNRANKED.index(bare) if bare in _UNRANKED else None)
+
+
+def bare_name(metric: str) -> str:
+    """Return a metric's name without the convention in front: ``psnr`` of ``openstl.psnr``, but ``csi@0.5``."""
+    return metric if "@" in metric else metric.rpartition(".")[2]
 
 
 def block(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str) -> Block:
     """One metric: a head and a row a lead time; series with several samples also by their mean and their best."""
-    curves, differences, samples = reduced["curves"], reduced["differences"], report["num_samples"]
-    columns = {}
-    for series in curves:
-        for rule in ("", f"_mean{samples}", f"_best{samples}"):
-            if f"{metric}{rule}" in curves[series]:
-                difference = differences.get(series, {}).get(f"{metric}{rule}")
-                columns[f"{series}{rule}"] = (curves[series][f"{metric}{rule}"], difference)
-    return _rows(columns, reduced["metrics"][metric], report["horizon"])
+    return _rows(_columns(reduced, report, metric), reduced["metrics"][metric], report["horizon"])
 
 
 def aligned(rows: Block) -> list[str]:
@@ -82,7 +98,7 @@ def bands(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, di
             for name, columns in reduced["curves"].items()
             if best in columns
         }
-        if metric.rpartition(".")[2] in PLOTTED and len(series) > 1:
+        if about["plotted"] and len(series) > 1:
             label = f"{about['label']}, {about['better']} is better" if about["better"] else about["label"]
             found[label] = {name: tuple(curve[end] for end in ENDS) for name, curve in series.items()}
     return found
@@ -91,6 +107,33 @@ def bands(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, di
 def leads(horizon: int) -> list[int]:
     """The lead times that tables show."""
     return sorted({lead for lead in LEADS if lead <= horizon} | {horizon})
+
+
+def _columns(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """The curves of a metric with their paired differences, or None, by series and rule of several samples."""
+    curves, differences, samples = reduced["curves"], reduced["differences"], report["num_samples"]
+    found = {}
+    for series in curves:
+        for rule in ("", f"_mean{samples}", f"_best{samples}"):
+            if f"{metric}{rule}" in curves[series]:
+                difference = differences.get(series, {}).get(f"{metric}{rule}")
+                found[f"{series}{rule}"] = (curves[series][f"{metric}{rule}"], difference)
+    return found
+
+
+def _headlines(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> Block:
+    """The headline metrics below each other: a row a series, a column a lead time, and the mean over all of them."""
+    shown = [lead for lead in HEADLINE_LEADS if lead <= report["horizon"]]
+    rows = []
+    for metric in headlines(reduced["metrics"]):
+        about = reduced["metrics"][metric]
+        better = f", {about['better']} is better" if about["better"] else ""
+        rows.append([f"{about['label']}{better}", *map(str, shown), "mean"])
+        for name, pair in _columns(reduced, report, metric).items():
+            at = [[curve and {end: curve[end][lead - 1] for end in ENDS} for curve in pair] for lead in shown]
+            at.append([curve and curve["horizon_mean"] for curve in pair])
+            rows.append([f"  {name}", *(_cell(about, *values, interval=False) for values in at)])
+    return rows
 
 
 def _rows(columns: Mapping[str, Any], about: Mapping[str, Any], horizon: int) -> Block:
@@ -114,12 +157,14 @@ def _over_leads(about: Mapping[str, Any], curve: Mapping[str, Any]) -> str:
     return f"{curve['over_leads']:{about['form']}}{missing}"
 
 
-def _cell(about: Mapping[str, Any], value: Mapping[str, float], difference: Mapping[str, float] | None) -> str:
+def _cell(
+    about: Mapping[str, Any], value: Mapping[str, float], difference: Mapping[str, float] | None, interval: bool = True
+) -> str:
     mean, low, high = (value[end] for end in ENDS)
     if math.isnan(mean):
         return "n/a"
     text = f"{mean:{about['form']}}"
-    if math.isfinite(low) and math.isfinite(high):
+    if interval and math.isfinite(low) and math.isfinite(high):
         text += f" [{low:{about['form']}}, {high:{about['form']}}]"
     if difference and about["better"] and (difference["low"] > 0 or difference["high"] < 0):
         text += " +" if (difference["low"] > 0) == (about["better"] == "higher") else " -"

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from htsr.config import read_config
-from htsr.report.tables import block, markdown, title
+from htsr.report.tables import block, headlines, markdown, title
 from htsr.runs.checkpoints import read_manifest
 from htsr.runs.folder import find_run
 
 CARD, IMPORTED = "model.md", "imported.json"
-HEADLINES = ("psnr", "ssim", "lpips")
 
 
 def write_card(logdir: str | Path, name: str | None = None, results: str | Path | None = None) -> Path:
@@ -99,12 +98,12 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _results(run: Path) -> list[str]:
-    """The newest finished evaluation's PSNR, SSIM and LPIPS over the horizon."""
+    """The first headlines of the newest finished evaluation, over the horizon."""
     for folder, found in evaluations(run):
         try:
             report = found["provenance"]
-            metrics = [metric for metric in found["metrics"] if metric in HEADLINES]
-            tables = [(found["metrics"][m]["label"], markdown(block(found, report, m))) for m in metrics]
+            metrics = found["metrics"]
+            tables = [(metrics[m]["label"], markdown(block(found, report, m))) for m in headlines(metrics)[:3]]
             heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({folder.relative_to(run)})"
         except (KeyError, TypeError):
             continue  # of another version

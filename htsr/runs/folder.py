@@ -51,7 +51,7 @@ def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
             own = {key: value for key, value in own.items() if key not in ("ce", "se") or value}
         own = {key: value for key, value in own.items() if value is not None}
         model["cell"] = {"name": name, **own} if own else name
-    config["data"] = upgrade_data(config["data"])
+    config["data"], config["eval"] = upgrade_data(config["data"]), upgrade_eval(config["eval"])
     return config
 
 
@@ -61,6 +61,16 @@ def upgrade_data(data: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("name") in ("kth", "mazes") and data.get("stand_in") in (None, "builtin"):
         data["stand_in"] = None if data.get("datadir") else "generated"
     return data
+
+
+def upgrade_eval(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the eval section of an older run or protocol in today's words; one of today stays as it is."""
+    settings = dict(settings)
+    if "batched" in settings:
+        settings["rows"] = None if settings.pop("batched") else 1
+    if settings.get("metric_mode") == "htsr":
+        settings["metric_mode"] = "cwvae"
+    return settings
 
 
 def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":

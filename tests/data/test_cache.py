@@ -343,7 +343,7 @@ def test_all_videos_damaged(tmp_path):
         opened(tmp_path / "videos", damaged="skip")
 
 
-# What prepare.py writes
+# What htsr prepare writes
 
 
 def test_an_entry_with_more_to_say(folder, tmp_path):

@@ -107,7 +107,7 @@ def test_what_was_prepared_is_no_video(tmp_path):
         (tmp_path / name).touch()
     assert [video.name for video in find_videos(tmp_path)] == ["frames.npy"]
     with pytest.raises(
-        InputError, match=r"folder .*done holds what prepare\.py made of videos; name the folder of the"
+        InputError, match=r"folder .*done holds what htsr prepare made of videos; name the folder of the"
     ):
         find_videos(tmp_path / "done")
 

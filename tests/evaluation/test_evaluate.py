@@ -17,6 +17,7 @@ from htsr.errors import InputError
 from htsr.evaluation import evaluate as evaluation
 from htsr.evaluation import pictures
 from htsr.evaluation.evaluate import evaluate
+from htsr.evaluation.run import summary
 from htsr.models import build_model
 from htsr.runs import checkpoints
 
@@ -66,7 +67,9 @@ def clips():
 
 def run(model, clips, out, **arguments):
     settings = {"context": CONTEXT, "horizon": HORIZON, "num_examples": 6, "num_pictures": 0, "lpips": False}
-    return evaluate(model, clips, out=out, **{**settings, **arguments})
+    result = evaluate(model, clips, out=out, **{**settings, **arguments})
+    print(summary(result, all_metrics=True))
+    return result
 
 
 def test_a_perfect_model_scores_perfectly(clips, tmp_path):
@@ -75,7 +78,13 @@ def test_a_perfect_model_scores_perfectly(clips, tmp_path):
         np.testing.assert_allclose(curves.values("model", metric), np.full((6, HORIZON), perfect), err_msg=metric)
     np.testing.assert_allclose(curves.values("model", "lpips"), 0, atol=1e-9)
     content = json.loads((tmp_path / "curves.json").read_text())
-    assert content["provenance"]["exact_frames"] == {"model": 42, "copy_last": 0, "mean_frame": 0, "black": 0}
+    assert content["provenance"]["exact_frames"] == {
+        "model": 42,
+        "copy_last": 0,
+        "mean_frame": 0,
+        "median_frame": 0,
+        "black": 0,
+    }
 
 
 class Fake(Oracle):
@@ -95,6 +104,7 @@ class Fake(Oracle):
     [
         ("copy_last", lambda windows, own, context: np.repeat(windows[own][context - 1 : context], 12, 0)),
         ("mean_frame", lambda windows, own, context: np.repeat(windows[own][:context].mean(0, keepdims=True), 12, 0)),
+        ("median_frame", lambda windows, own, context: np.repeat(np.median(windows[own][:context], 0)[None], 12, 0)),
         ("black", lambda windows, own, context: 0 * windows[own]),
     ],
 )
@@ -225,15 +235,16 @@ def test_a_damaged_beginning_is_named(clips, tmp_path, monkeypatch):
 def test_what_is_interrupted_after_the_scores_goes_on_there(clips, tmp_path):
     """The last step fails, then the same evaluation: nothing is predicted again but the pictures."""
 
-    def fail(folder, report):
-        assert (folder / "curves.json").exists()
+    def fail(result):
+        assert (result.folder / "curves.json").exists()
         raise Stopped
 
     with pytest.raises(Stopped):
         run(Oracle(clips.source), clips, tmp_path / "a", conclude=fail)
     concluded = []
-    result = run(Oracle(clips.source), clips, tmp_path / "b", conclude=lambda *found: concluded.append(found))
-    assert concluded == [(tmp_path / "a", result.provenance)]
+    result = run(Oracle(clips.source), clips, tmp_path / "b", conclude=concluded.append)
+    assert concluded == [result]
+    assert result.folder == tmp_path / "a"
     assert result.provenance["resumed_at_clip"] == 6
 
 
@@ -303,6 +314,7 @@ def test_baselines_score_the_hand_computed_numbers(clips, tmp_path):
     clip = clips.window(5).astype(float) / 255
     truth, network = clip[CONTEXT : CONTEXT + HORIZON], metrics.LPIPS()
     stills = {"copy_last": clip[2], "mean_frame": (clip[0] + clip[1] + clip[2]) / 3, "black": 0 * clip[0]}
+    stills["median_frame"] = np.median(clip[:3], 0)
     for name, still in stills.items():
         square = ((truth - still) ** 2).mean((1, 2, 3))
         np.testing.assert_allclose(curves.values(name, "mse")[5], square, rtol=1e-5)
@@ -363,9 +375,48 @@ def test_files_table_and_provenance(clips, tmp_path, capsys):
         np.testing.assert_allclose(arrays["model/psnr"][0].mean(0), content["curves"]["model"]["psnr"]["mean"], 1e-6)
     lines = capsys.readouterr().out.splitlines()
     block = lines[lines.index("psnr: PSNR (dB) (higher is better)") + 1 :]
-    assert block[0].split() == ["horizon", "model", "copy_last", "mean_frame", "black"]
+    assert block[0].split() == ["horizon", "model", "copy_last", "mean_frame", "median_frame", "black"]
     assert [line.split()[0] for line in block[1:6]] == ["1", "2", "5", "7", "all"]
-    assert block[1].count("+") == 3  # better than every baseline
+    assert block[1].count("+") == 4  # better than every baseline
+
+
+def test_the_terminal_shows_five_headlines(clips, tmp_path):
+    """A block a metric, a row a series, a column for each of the lead times that there are, and the mean."""
+    result = run(Oracle(clips.source, noise=0.1), clips, tmp_path, lpips=True)
+    lines = summary(result).splitlines()
+    assert max(map(len, lines)) <= 100
+    heads = [line for line in lines if line.endswith("mean")]
+    assert [head.rsplit(maxsplit=2)[0] for head in heads] == [
+        "PSNR (dB), higher is better",
+        "SSIM, higher is better",
+        "LPIPS, lower is better",
+        "PSNR of moving pixels (dB), higher is better",
+        "sharpness, 1 is that of the truth",
+    ]
+    model, copy = (lines[lines.index(heads[0]) + n] for n in (1, 2))
+    psnr = result.reduced["curves"]["model"]["psnr"]
+    assert model.split() == ["model", f"{psnr['mean'][0]:.2f}", f"{psnr['horizon_mean']['mean']:.2f}"]
+    assert copy.split()[0] == "copy_last"
+    assert copy.count("+") == 2
+
+
+def test_frames_without_motion_are_left_out_of_the_psnr_of_moving_pixels(tmp_path):
+    """A spot appears in every second frame after a black context: only those frames count."""
+
+    class Spots(RandomClips):
+        num_clips = 2
+
+        def window(self, index, epoch=0):
+            frames = np.full(self.shape, index, np.uint8)  # a grey level says which clip it is
+            frames[CONTEXT::2, :4, :4] = 255
+            return frames
+
+    clips = Clips(Spots(), batch_size=2)
+    result = run(Fake(clips.source, lambda windows, own, context: windows[own] - 0.1), clips, tmp_path, num_examples=2)
+    curve = result.reduced["curves"]["model"]["psnr_moving"]
+    np.testing.assert_allclose(curve["mean"], [20, np.nan, 20, np.nan, 20, np.nan, 20], rtol=1e-4)
+    assert curve["horizon_mean"]["mean"] == pytest.approx(20, rel=1e-4)
+    assert result.reduced["curves"]["black"]["psnr_moving"]["horizon_mean"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, capsys, monkeypatch):
@@ -373,9 +424,11 @@ def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, ca
         note = "synthetic stand-in for KTH"
 
     rows = []
-    monkeypatch.setattr(evaluation.plots, "save_strip", lambda path, clips, context: rows.extend(clips))
+    monkeypatch.setattr(evaluation.figures, "save_strip", lambda path, clips, context: rows.extend(clips))
     titles = []
-    monkeypatch.setattr(evaluation.plots, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle))
+    monkeypatch.setattr(
+        evaluation.figures, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle)
+    )
     clips = Clips(Synthetic(), batch_size=4)
     run(Oracle(clips.source), clips, tmp_path, num_pictures=1)
     assert "6 clips (synthetic stand-in for KTH), 3 context frames" in capsys.readouterr().out
@@ -506,7 +559,7 @@ def trained(tmp_path_factory):
 
 def test_the_script_evaluates_a_run(trained):
     status, printed, _ = script(
-        "--logdir", trained / "model", "--eval-seq-len", 9, "--open-loop-ctx", 4, "--num-examples", 3
+        "--logdir", trained / "model", "--eval-seq-len", 9, "--open-loop-ctx", 4, "--num-examples", 3, "--all-metrics"
     )
     assert status == 0
     (out,) = (trained / "eval").iterdir()

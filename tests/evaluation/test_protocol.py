@@ -12,13 +12,14 @@ from htsr.config import save_config
 from htsr.errors import InputError
 from htsr.evaluation import protocol
 from htsr.evaluation.compare import holm, sign_flip_p_value
+from htsr.evaluation.run import evaluate_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
 
 TINY = {"levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4, "units": 8, "dense_layers": 1, "dense_units": 8}
 MODELS = {
     "htsr": {"name": "htsr", "frame_shape": [64, 64, 1], "channels_mult": 0.05, **TINY},
-    "conv_lstm": {"name": "recurrent", "frame_shape": [64, 64, 1], "cell": "conv_lstm", "filters": [4], "se": []},
+    "conv_lstm": {"name": "recurrent", "frame_shape": [64, 64, 1], "cell": "conv_lstm", "filters": [4]},
 }
 DATA = {"name": "moving_mnist", "num_digits": 1, "seq_len": 8, "batch_size": 2}
 EVAL = {"context": 4, "horizon": 5, "num_examples": 6, "lpips": False, "num_pictures": 1}
@@ -59,7 +60,7 @@ def results_of(printed):
 @pytest.fixture(scope="module")
 def evaluated(runs):
     made = protocol.make_protocol(DATA, EVAL)
-    return protocol.evaluate_run(runs["a"], made, num_pictures=1)
+    return evaluate_run(runs["a"], made, num_pictures=1)
 
 
 def test_a_protocol_says_everything_but_the_model(evaluated):
@@ -127,7 +128,7 @@ def test_a_run_that_knows_other_persons_is_refused(tmp_path):
     run = make_run(tmp_path, "htsr", data={**DATA, "name": "kth", "persons": "standard"})
     asked = protocol.Protocol({"name": "kth", "persons": "htsr"}, EVAL)
     with pytest.raises(InputError, match=r"trained with data.persons=standard, and the protocol has htsr: it may know"):
-        protocol.evaluate_run(run, asked)
+        evaluate_run(run, asked)
 
 
 def test_a_source_without_validation_split_says_so(runs, tmp_path):
@@ -139,7 +140,7 @@ def test_a_source_without_validation_split_says_so(runs, tmp_path):
     checkpoints.save(tmp_path / "run" / "model", 1, checkpoints.model_arrays(build_model(**model)))
     toronto = {"name": "moving_mnist", "source": "toronto", "datadir": str(tmp_path)}
     made = protocol.make_protocol(toronto, {**EVAL, "num_examples": 3})
-    result = protocol.evaluate_run(tmp_path / "run", made, latents=False)
+    result = evaluate_run(tmp_path / "run", made, latents=False)
     content = json.loads((result.folder / "curves.json").read_text())
     assert content["provenance"]["validation"].startswith("none: mnist_test_seq.npy is a test set")
     assert "none: mnist_test_seq.npy is a test set" in (result.folder / "report.html").read_text()
@@ -161,7 +162,16 @@ def test_compare(runs, evaluated, tmp_path):
     }
     lstm = f"{runs['lstm'].parent.name}/lstm"
     content = json.loads((tmp_path / "out" / "curves.json").read_text())
-    assert list(content["curves"]) == ["first", "second", lstm, "copy_last", "mean_frame", "black", "truth"]
+    assert list(content["curves"]) == [
+        "first",
+        "second",
+        lstm,
+        "copy_last",
+        "mean_frame",
+        "median_frame",
+        "black",
+        "truth",
+    ]
     psnr = {
         name: json.loads(next((runs[run] / "eval").glob("*/curves.json")).read_text())["curves"]["model"]["psnr"]
         for name, run in {"first": "a", "second": "b", lstm: "lstm"}.items()
@@ -172,7 +182,7 @@ def test_compare(runs, evaluated, tmp_path):
     np.testing.assert_allclose(content["differences"]["second"]["psnr"]["mean"], difference, rtol=1e-9)
     assert content["p_values"]["psnr"].keys() == {"second", lstm}
     table = (tmp_path / "out" / "comparison.md").read_text()
-    assert f"| horizon | first | second | {lstm} | copy_last | mean_frame | black |" in table
+    assert f"| horizon | first | second | {lstm} | copy_last | mean_frame | median_frame | black |" in table
     assert f"{psnr['second']['mean'][0]:.2f} [" in table
     assert "first minus second" in printed
     (gif,) = {picture["gif"] for picture in content["provenance"]["pictures"] if picture["role"] == "best"}
@@ -188,7 +198,7 @@ def test_compare(runs, evaluated, tmp_path):
     [
         (["{a}"], "error: a comparison needs at least two runs, received 1"),
         (["{a}", "{a}"], "error: two runs are called"),
-        (["black={a}", "{b}"], "error: a run cannot be called copy_last, mean_frame, black or truth"),
+        (["black={a}", "{b}"], "error: a run cannot be called copy_last, mean_frame, median_frame, black or truth"),
         (["{a}", "nowhere"], "error: nowhere is not a run folder"),
         (
             ["{a}", "{b}", "--protocol", "x.yml", "--horizon", "3"],

@@ -140,7 +140,7 @@ def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     def fail_to_rename(source, to, rename=os.rename):
-        if Path(source).name.startswith(".tmp-"):
+        if ".tmp-" in Path(source).name:
             raise OSError(28, "No space left on device")
         rename(source, to)
 
@@ -158,7 +158,7 @@ def test_folders_that_exist_and_exports_that_fail(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("row", ["conv_lstm", "st_lstm"])
 def test_tflite(row, tmp_path):
     keras.utils.set_random_seed(1)
-    model = build_model(**{**ROWS[row], "ce": 0, "se": []})
+    model = build_model(**{**ROWS[row], "cell": row})
     file = export_model(model, tmp_path / "model", tflite_context=4) / "model.tflite"
     interpreter = tf.lite.Interpreter(str(file))
     init, step, observe = (interpreter.get_signature_runner(name) for name in ("init", "step", "observe"))

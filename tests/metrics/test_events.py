@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from htsr.errors import InputError
-from htsr.metrics.events import EVENT_SCORES, check_thresholds, event_counts
+from htsr.metrics.events import check_thresholds, event_counts
+from htsr.metrics.metric import METRICS
 
 COMPONENTS = ("hits", "misses", "false_alarms", "correct_negatives")
 FINLEY = {"hits": 28, "misses": 23, "false_alarms": 72, "correct_negatives": 2680}
@@ -20,10 +21,13 @@ def radar():
     return prediction, truth
 
 
+EVENT_SCORES = [name for name, metric in METRICS.items() if "hits" in metric.components]
+
+
 def score(name, table):
-    """A score of EVENT_SCORES from a table by component."""
-    components, function = EVENT_SCORES[name]
-    return function(*(np.asarray(table[component], float) for component in components))
+    """A score from a table by component."""
+    metric = METRICS[name]
+    return metric.combine(*(np.asarray(table[component], float) for component in metric.components))
 
 
 def test_counts_are_the_pixels_counted_one_by_one(radar):
@@ -80,7 +84,7 @@ def test_a_frame_without_measurements_counts_nothing(radar):
 def test_scores_of_finleys_tornado_forecasts():
     """Finley 1884, as scored in Wilks, section 8.2."""
     published = {"csi": 0.228, "pod": 0.549, "far": 0.720, "bias": 1.96, "hss": 0.355}
-    assert list(EVENT_SCORES) == list(published)
+    assert list(published) == EVENT_SCORES
     for name, value in published.items():
         assert score(name, FINLEY) == pytest.approx(value, abs=0.005 if name == "bias" else 0.0005), name
 

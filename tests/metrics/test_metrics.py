@@ -1,5 +1,7 @@
 """Metrics against independent oracles, published values and hand-computed numbers."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,8 @@ import tensorflow as tf
 from htsr import metrics
 from htsr.errors import InputError
 from htsr.metrics import frame
-from htsr.metrics import lpips as perceptual
+
+perceptual = sys.modules["htsr.metrics.lpips"]  # the name of the package is the function's
 
 
 @pytest.fixture
@@ -225,3 +228,19 @@ def test_lpips_refuses_missing_and_damaged_weights(tmp_path):
     damaged.write_bytes(content)
     with pytest.raises(InputError, match="damaged: expected SHA-256"):
         metrics.LPIPS(damaged)
+
+
+def test_psnr_of_moving_pixels_by_hand():
+    """Two pixels of four move, one of them in its second channel alone; what is still does not count."""
+    median = np.full((1, 1, 2, 2, 2), 0.5)
+    truth = np.repeat(median, 3, 1)
+    truth[0, 0, 0, 0], truth[0, 0, 1, 1, 1] = [0.9, 0.5], 0.7
+    truth[0, 1, 0, 0, 0] = 0.59  # differs by less than 0.1: nothing moves
+    truth[0, 2] = 1.0
+    prediction = truth.copy()
+    prediction[0, 0, 0, 0, 0], prediction[0, 0, 0, 1, 0] = 0.7, 0.0  # an error of 0.2 counts, one of a still pixel not
+    found = metrics.moving_psnr(prediction, truth, median)
+    np.testing.assert_allclose(found["psnr_of_moving"], [[-10 * np.log10(0.04 / 4), 0, 100]], rtol=1e-9)
+    np.testing.assert_array_equal(found["moves"], [[1, 0, 1]])
+    prediction[0, 1, 1, 1, 1] = np.nan
+    assert np.isnan(metrics.moving_psnr(prediction, truth, median)["psnr_of_moving"]).tolist() == [[False, True, False]]

@@ -36,7 +36,8 @@ def curve(value: float) -> dict:
 def results(run, time: str, psnr: float, **report) -> None:
     folder = run / "eval" / time
     folder.mkdir(parents=True)
-    metrics = {"psnr": {"label": "PSNR (dB)", "better": "higher", "form": ".2f"}, "mse": {"label": "MSE"}}
+    metrics = {"psnr": {"label": "PSNR (dB)", "better": "higher", "form": ".2f", "headline": 1}}
+    metrics["mse"] = {"label": "MSE", "headline": None}
     provenance = {"num_examples": 7, "context": 4, "horizon": 2, "num_samples": 1, "noise": "sample"}
     provenance |= {"metric_mode": "htsr-1", "checkpoint": {"step": 12_000}, **report}
     curves = {"model": {"psnr": curve(psnr)}, "black": {"psnr": curve(10.0)}}

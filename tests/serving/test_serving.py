@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 from serving_client import SHAPE, Server, clip, moved, npy, served
@@ -112,7 +112,7 @@ def test_stride_of_the_training_data(tmp_path):
         ("seed=-1", r"400 seed must be 0 to 2147483647"),
         ("num_samples=2", r"400 this model has one future for a clip, received num_samples=2; set 1"),
         ("horizon=40&num_samples=3", r"413 horizon x num_samples may be 100, received 40 x 3; predict fewer"),
-        ("horizn=4", r"400 unknown argument 'horizn'; did you mean horizon\?"),
+        ("horizn=4", r"400 unknown argument 'horizn'; did you mean 'horizon'\?"),
         ("path=/etc/passwd", r"400 unknown argument 'path'; there are context, horizon"),
         ("horizon=4&horizon=5", r"400 horizon is given twice; give it once"),
         ("format=exe", r"400 format must be mp4, gif or npz, received 'exe'"),
@@ -381,7 +381,7 @@ def test_refused_descriptions(folder, tmp_path, about, error):
 
 
 def test_refused_exports(folder, tmp_path):
-    with pytest.raises(InputError, match=r"is no export: it has no assets/model.json; write one with export.py"):
+    with pytest.raises(InputError, match=r"is no export: it has no assets/model.json; write one with htsr export"):
         ServedModel(tmp_path)
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "model.json").write_bytes((folder / "assets" / "model.json").read_bytes())
@@ -407,8 +407,8 @@ def test_a_model_that_has_diverged(tmp_path):
 
 def test_script_serves_and_ends_its_work_on_sigterm(folder):
     """What is running is finished, what is new is refused; TensorFlow alone runs the model."""
-    command = [sys.executable, "-c", SCRIPT, "--model", folder, "--port", "0", "--batch-window", "1.5"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-c", SCRIPT, "--model", folder, "--port", "0", "--batch-window", "1.5"]
+    process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stderr.readline()
         port = int(re.fullmatch(r"serving stub at http://127\.0\.0\.1:(\d+)\n", line)[1])
@@ -436,7 +436,7 @@ def test_script_serves_and_ends_its_work_on_sigterm(folder):
 
 SCRIPT = """
 import sys
-import serve
+from htsr.cli.main import main
 from htsr.serving import server
 run = server.serve
 def checked(*arguments):
@@ -444,7 +444,7 @@ def checked(*arguments):
     assert not foreign, f"foreign {foreign}"
     run(*arguments)
 server.serve = checked
-serve.main()
+main(["serve", *sys.argv[1:]])
 """
 
 
@@ -457,9 +457,7 @@ serve.main()
     ],
 )
 def test_script_refuses_in_one_line(tmp_path, arguments, error):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, ROOT / "serve.py", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = command.run_child("serve", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert re.fullmatch(f"{error}.*\n", done.stderr)
 

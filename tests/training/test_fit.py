@@ -282,8 +282,9 @@ def test_not_a_number_stops_with_step_and_term(config, tmp_path):
 
 def test_full_disk(configs, tmp_path, monkeypatch):
     """The log cannot be written: one line, and what is there is not touched."""
-    monkeypatch.setattr("htsr.training.log.new_file", lambda path: open("/dev/full", "w"))  # noqa: SIM115
+    full = lambda *_, **__: open("/dev/full", "w")  # noqa: SIM115, E731
+    monkeypatch.setattr("htsr.training.log.open", full, raising=False)
     done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path)
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
-    assert not (tmp_path / "tiny" / "metrics.jsonl").exists()
+    assert (tmp_path / "tiny" / "metrics.jsonl").read_bytes() == b""

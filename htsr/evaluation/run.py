@@ -1,0 +1,125 @@
+"""The evaluation of a run under a protocol, as the command makes it: numbers, then everything that shows them."""
+
+import time
+from pathlib import Path
+
+from htsr.data.clips import Clips
+from htsr.errors import InputError
+from htsr.evaluation.baselines import MODEL
+from htsr.evaluation.evaluate import Evaluation, evaluate
+from htsr.evaluation.latents import diagnose
+from htsr.evaluation.partial import clips_sha256
+from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, save_protocol
+from htsr.report.html import write_report
+from htsr.report.tables import aligned, table
+from htsr.runs.card import write_card
+from htsr.runs.folder import find_run, load_run, read_run_config
+
+LATENT_CLIPS = 16  # for the diagnostics of latents
+
+
+def evaluate_run(
+    logdir: str | Path,
+    protocol: Protocol,
+    *,
+    checkpoint: str | int = "latest",
+    batch_size: int = 4,
+    rows: int | None = 1,
+    num_pictures: int = 6,
+    latents: bool = True,
+    all_metrics: bool = False,
+) -> Evaluation:
+    """Evaluate a checkpoint of a run under a protocol: results, protocol, latents and report; print a table.
+
+    Args:
+        logdir: run folder; results go to ``<run>/eval/<time>/``, or to where the same evaluation was interrupted.
+        protocol: what is evaluated.
+        checkpoint: ``latest``, ``best`` or a step.
+        batch_size, rows, num_pictures: as in ``htsr.evaluate``.
+        latents: diagnose the latents of a model that has levels of them, too.
+        all_metrics: print every metric with its intervals, not only the headlines.
+
+    Raises:
+        InputError: run, protocol and data do not fit each other.
+    """
+    run = find_run(logdir)
+    trained = read_run_config(run)["data"]
+    same = trained.get("name") == protocol.data["name"]
+    if same and trained.get("persons") != protocol.data.get("persons"):
+        raise InputError(
+            f"{run} was trained with data.persons={trained.get('persons')}, and the protocol has "
+            f"{protocol.data.get('persons')}: it may know some of the test persons; use a run or a protocol of the same"
+        )
+    model, manifest = load_run(logdir, checkpoint)
+    settings = protocol.eval
+    clips = load_test_clips(protocol)
+    _check_first_clip(protocol, clips)
+    provenance = {
+        "run": run.name,
+        "split": protocol.split,
+        "validation": clips.source.no_validation or "the split 'valid' of the same data",
+        "data": protocol.data,
+        "trained_on": trained,
+        "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
+    }
+
+    def conclude(found: Evaluation) -> None:
+        report, folder = found.provenance, found.folder
+        print(summary(found, all_metrics))
+        digests = {name: report[name] for name in ("clips_sha256", "first_clip_sha256")}
+        save_protocol(protocol._replace(**digests), folder / "protocol.yml")
+        if latents and model.has_latents:
+            few = min(LATENT_CLIPS, report["num_examples"])
+            shared = {name: settings[name] for name in ("context", "horizon", "seed")}
+            diagnose(model, clips, out=folder, num_examples=few, **shared)
+        page = write_report(folder)
+        print(f"\nresults in {folder}; peak memory {report['peak_memory_mib']} MiB\nreport: {page}")
+
+    result = evaluate(
+        model,
+        clips,
+        out=run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
+        batch_size=batch_size,
+        rows=rows,
+        num_pictures=num_pictures,
+        provenance=provenance,
+        expected_sha256=protocol.clips_sha256,
+        conclude=conclude,
+        **settings,
+    )
+    write_card(run)
+    found = result.provenance["clips_sha256"]
+    if protocol.clips_sha256 not in (None, found):
+        raise InputError(
+            f"the clips were not those of the protocol (SHA-256 {found}, expected {protocol.clips_sha256}); "
+            f"{result.folder} has the numbers of other clips: give the protocol's data, or {AFTER_EDITING}"
+        )
+    return result
+
+
+def summary(found: Evaluation, all_metrics: bool = False) -> str:
+    """Return what the terminal shows of a result: the headlines, or all metrics, FVD, warnings."""
+    report = found.provenance
+    lines = [table(found.reduced, report, MODEL, all_metrics), ""]
+    if isinstance(report["fvd"], dict):
+        values = ", ".join(f"{series} {value:.1f}" for series, value in report["fvd"]["values"].items())
+        lines.append(f"FVD ({report['fvd']['spec']}): {values}")
+    else:
+        lines.append(f"FVD {report['fvd']}")
+    if "published_row" in report:
+        rows = report["published_row"]
+        names = list(rows[MODEL])
+        cells = [["", *names], *([series, *(f"{row[n]:.6g}" for n in names)] for series, row in rows.items())]
+        lines += ["", f"as the tables of {report['metric_mode']} have it ({report['published_rule']})", *aligned(cells)]
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in report["warnings"])])
+
+
+def _check_first_clip(protocol: Protocol, clips: Clips) -> None:
+    if protocol.first_clip_sha256 is None:
+        return
+    found = clips_sha256(next(clips.examples(1)))
+    if found != protocol.first_clip_sha256:
+        raise InputError(
+            f"the first clip is not that of the protocol: expected SHA-256 {protocol.first_clip_sha256}, received "
+            f"{found}; give the protocol's data with --datadir, or {AFTER_EDITING}"
+        )
