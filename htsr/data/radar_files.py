@@ -1,19 +1,19 @@
 """Files of radar frames: pictures of grey levels and arrays, one frame or one sequence a file; read when asked for."""
 
-import io
 import re
-import struct
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from htsr.data.video.cache import StoredVideo
 from htsr.data.video.files import MAX_SIDE, READ_ERRORS, convert, frame_format
+from htsr.data.video.pictures import ArrayFile, open_array, read_picture
 from htsr.errors import InputError
+
+# isort: split
+import cv2  # after htsr.data.video.files, which chooses what OpenCV prints
 
 _MAX_ARRAY_BYTES = 1 << 31  # of a .npz file, which is unpacked whole
 _TIMES = 10**7  # from here on a number in a file's name is a time, whose steps need not be equal
@@ -65,8 +65,8 @@ def array_sequence(path: Path, folder: Path) -> RadarSequence:
     Raises:
         InputError: it is no such file, or too large a one to unpack.
     """
-    shape, _ = _opened(path, 3)
-    return RadarSequence(path.relative_to(folder).as_posix(), path.parent, (path.name,), shape[0], stacked=True)
+    frames = _opened(path, 3).shape[0]
+    return RadarSequence(path.relative_to(folder).as_posix(), path.parent, (path.name,), frames, stacked=True)
 
 
 class RadarFiles:
@@ -123,73 +123,47 @@ class RadarFiles:
 
 
 def _frame(path: Path) -> np.ndarray:
-    """One frame (height, width) of a file, as it is."""
+    """Return one frame (height, width) of a file, as it is."""
     if path.suffix.lower() != ".png":
         return _array(path, 2)
     try:
-        content = path.read_bytes()
+        image = read_picture(path, cv2.IMREAD_UNCHANGED)
     except OSError as error:
         raise InputError(
             f"frame {path} cannot be read ({error.strerror}); put it there, or remove its sequence"
         ) from None
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
-        raise InputError(f"frame {path} is no PNG picture; fetch it again")
-    size = struct.unpack(">II", content[16:24])
-    if max(size) > MAX_SIDE:
-        raise InputError(f"frame {path} is {size[0]}x{size[1]} pixels, expected at most {MAX_SIDE} a side")
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            mode, image = picture.mode, np.asarray(picture)
-    except (*READ_ERRORS, SyntaxError, struct.error) as error:
+    except ValueError as error:
         raise InputError(f"frame {path} cannot be decoded ({error}); fetch it again") from None
-    if mode in ("RGB", "RGBA") and (image[..., 1:3] == image[..., :1]).all():
-        mode, image = "L", image[..., 0]
-    if mode != "L":
-        raise InputError(f"frame {path} has pixels of the kind {mode}, expected 8 bit grey levels (L); convert it")
+    if image.ndim == 3 and (image[..., 1:3] == image[..., :1]).all():
+        image = image[..., 0]
+    if image.ndim != 2 or image.dtype != np.uint8:
+        kind = "colours" if image.ndim == 3 else f"pixels of the kind {image.dtype}"
+        raise InputError(f"frame {path} has {kind}, expected 8 bit grey levels; convert it")
     return image
 
 
 def _array(path: Path, ndim: int) -> np.ndarray:
-    """The array of a .npy file, memory-mapped, or of a .npz file, as it is."""
-    _, array = _opened(path, ndim)
+    """Return the array of a file, as it is."""
+    file = _opened(path, ndim)
     try:
-        if array is None:
-            with open(path, "rb") as packed, np.lib.npyio.NpzFile(packed) as file:  # refuses pickled objects
-                array = file[file.files[0]]
+        return file.load()
     except READ_ERRORS as error:
         raise InputError(f"cannot read {path} ({error}); save it again") from None
-    return array
 
 
-def _opened(path: Path, ndim: int) -> tuple[tuple[int, ...], np.ndarray | None]:
-    """The shape that an array file states, and, of a .npy file, the memory map."""
-    array = None
+def _opened(path: Path, ndim: int) -> ArrayFile:
+    """Return what an array file states, refused where it is no frame (2 axes), or no sequence of frames (3)."""
     try:
-        if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-                if len(names) != 1:
-                    raise ValueError(f"it holds {', '.join(names) or 'nothing'}, expected one array")
-                with archive.open(names[0]) as member:
-                    shape, dtype = _header(member)
-            if np.prod(shape, dtype=float) * dtype.itemsize > _MAX_ARRAY_BYTES:
-                raise ValueError(f"it states {shape}, too much to unpack: save it as .npy")
-        else:
-            array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects, and more than there is
-            shape, dtype = array.shape, array.dtype
+        file = open_array(path)
+        if path.suffix.lower() == ".npz" and np.prod(file.shape, dtype=float) * file.dtype.itemsize > _MAX_ARRAY_BYTES:
+            raise ValueError(f"it states {file.shape}, too much to unpack: save it as .npy")
     except READ_ERRORS as error:
         raise InputError(f"cannot read {path} ({error}); save it again") from None
-    good = len(shape) == ndim and 0 not in shape and max(shape[-2:]) <= MAX_SIDE
-    if not good or not (dtype == np.uint8 or dtype.kind == "f"):
+    good = len(file.shape) == ndim and 0 not in file.shape and max(file.shape[-2:]) <= MAX_SIDE
+    if not good or not (file.dtype == np.uint8 or file.dtype.kind == "f"):
         expected = "(height, width)" if ndim == 2 else "(time, height, width)"
         raise InputError(
-            f"{path} is {dtype} {shape}, expected {expected} of at most {MAX_SIDE} a side, uint8 or floats (dBZ)"
+            f"{path} is {file.dtype} {file.shape}, expected {expected} of at most {MAX_SIDE} a side, uint8 or floats"
+            " (dBZ)"
         )
-    return shape, array
-
-
-def _header(member) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(member)
-    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read[version[0]](member)
-    return shape, dtype
+    return file

@@ -6,7 +6,6 @@ FFmpeg may open .mp4, .avi and .webm files there, and nothing that such a file n
 import asyncio
 import json
 import multiprocessing
-import os
 import resource
 import signal
 import sys
@@ -120,8 +119,9 @@ class _Worker:
 
 def guard() -> None:
     """Let this process open three container formats, from files, and no other."""
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file|format_whitelist;mov,avi,matroska"
-    sys.modules["av"] = None  # type: ignore[assignment]  # PyAV does not know that list
+    from htsr.data.video import containers
+
+    containers.OPTIONS["format_whitelist"] = "mov,avi,matroska"
 
 
 def _work(pipe: Connection) -> None:

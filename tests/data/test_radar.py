@@ -276,13 +276,19 @@ GOOD = png(np.random.default_rng(0).integers(0, 255, (12, 10), np.uint8))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no PNG picture; fetch it again"),
-        (b"JFIF" * 20, "is no PNG picture"),
+        (b"", r"cannot be decoded \(damaged, or no picture\); fetch it again"),
+        (b"JFIF" * 20, r"cannot be decoded \(damaged, or no picture\)"),
         (GOOD[:90], r"cannot be decoded \(.*\); fetch it again"),
         (GOOD[:60] + bytes([GOOD[60] ^ 255]) + GOOD[61:], r"cannot be decoded \(.*\); fetch it again"),
-        (GOOD[:16] + (10**5).to_bytes(4, "big") + GOOD[20:], "is 100000x12 pixels, expected at most 8192 a side"),
-        (png(np.zeros((12, 10), np.uint16)), "has pixels of the kind I;16, expected 8 bit grey levels"),
-        (png(np.random.default_rng(0).integers(0, 255, (12, 10, 3), np.uint8)), "has pixels of the kind RGB"),
+        (
+            GOOD[:16] + (10**5).to_bytes(4, "big") + GOOD[20:],
+            r"\(100000x12 pixels, at most 8192 a side\)",
+        ),
+        (png(np.zeros((12, 10), np.uint16)), "has pixels of the kind uint16, expected 8 bit grey levels"),
+        (
+            png(np.random.default_rng(0).integers(0, 255, (12, 10, 3), np.uint8)),
+            "has colours, expected 8 bit grey",
+        ),
         (png(np.zeros((10, 12), np.uint8)), r"storm_5 is uint8 \(10, 12\), expected uint8 \(12, 10\) as in .*storm_5"),
     ],
 )
@@ -331,7 +337,7 @@ def test_refused_arrays(tmp_path, array, message, suffix):
 def test_refused_archives(tmp_path):
     (tmp_path / "test").mkdir()
     np.savez(tmp_path / "test" / "a.npz", np.zeros((6, 12, 10)), np.zeros(3))
-    with pytest.raises(InputError, match=r"cannot read .* \(it holds arr_0.npy, arr_1.npy, expected one array\)"):
+    with pytest.raises(InputError, match=r"cannot read .* \(it holds arr_0, arr_1\)"):
         radar(tmp_path, "test")
     (tmp_path / "test" / "a.npz").write_bytes((tmp_path / "test" / "a.npz").read_bytes()[:300])
     with pytest.raises(InputError, match=r"cannot read .*a.npz \(File is not a zip file\); save it again"):

@@ -4,14 +4,13 @@ Files are written here by OpenCV, Pillow, NumPy and, where it is installed, PyAV
 """
 
 import struct
-import sys
 import tracemalloc
-import types
 import unicodedata
 import wave
 import zipfile
 from array import array
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -93,7 +92,6 @@ def moov_first(path):
 
 def encode(path, frames, codec, pixels="yuv420p", times=None, flags=0, **container_options):
     """A video written by PyAV; ``times`` in milliseconds."""
-    av = pytest.importorskip("av")
     from fractions import Fraction
 
     with av.open(str(path), "w", container_options=container_options) as container:
@@ -109,11 +107,6 @@ def encode(path, frames, codec, pixels="yuv420p", times=None, flags=0, **contain
     return path
 
 
-@pytest.fixture
-def without_pyav(monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-
-
 # Whole files
 
 
@@ -122,7 +115,7 @@ def test_lossless_containers_come_out_exactly(tmp_path, name):
     video = noise()
     frames, reader = read(write(tmp_path / name, video))
     np.testing.assert_array_equal(frames, video)
-    assert reader.decoder == f"opencv {cv2.__version__}"
+    assert reader.decoder == f"pyav {av.__version__}"
     assert (reader.stated, reader.decoded, reader.repeated, reader.note) == (20, 20, 0, None)
     assert reader.fps == pytest.approx(25)
 
@@ -247,7 +240,7 @@ def test_members_of_zip_archives(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ü 漢字 😀.avi", "a:b.mp4", "100 %d.avi", "-i.avi", "x=1,y;z&'.avi"])
-def test_names(tmp_path, monkeypatch, without_pyav, name):
+def test_names(tmp_path, monkeypatch, name):
     video = moving(3)
     for folder in (tmp_path / "Vidéos 漢字", tmp_path):
         folder.mkdir(exist_ok=True)
@@ -261,12 +254,15 @@ def test_names(tmp_path, monkeypatch, without_pyav, name):
 def test_10_000_frames_in_little_memory(tmp_path):
     bound, count = 4 * 2**20, 10_000
     path = write(tmp_path / "mp4v.mp4", np.tile(moving(40), (count // 40, 1, 1, 1)))
-    reader = VideoReader(Video("long", path), None)
+    reader = VideoReader(Video("long", path), FrameFormat(64, 64, 3))
     tracemalloc.start()
     try:
         assert sum(1 for _ in reader) == reader.decoded == reader.stated == count
         assert tracemalloc.get_traced_memory()[1] < bound
-        kept = [frame for frame, _ in zip(VideoReader(Video("long", path), None), range(1000), strict=False)]
+        kept = [
+            frame
+            for frame, _ in zip(VideoReader(Video("long", path), FrameFormat(64, 64, 3)), range(1000), strict=False)
+        ]
         assert tracemalloc.get_traced_memory()[1] > bound, f"the bound cannot fail: {len(kept)} frames fit"
     finally:
         tracemalloc.stop()
@@ -312,8 +308,7 @@ def test_varying_frame_rates_are_no_damage(tmp_path):
         assert len(frames) == 40, (name, reader.stated)
 
 
-def test_sound_that_goes_on_after_the_picture(tmp_path, monkeypatch):
-    av = pytest.importorskip("av")
+def test_sound_that_goes_on_after_the_picture(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         picture, sound = container.add_stream("mpeg4", rate=25), container.add_stream("pcm_s16le", rate=8000)
@@ -333,20 +328,15 @@ def test_sound_that_goes_on_after_the_picture(tmp_path, monkeypatch):
         content[: len(content) // 2] + bytes(len(content) // 3) + content[-len(content) // 6 :]
     )
     refused(tmp_path / "hole.mkv", "is damaged")
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "av", None)
-        refused(path, "it states 100 frames, but only 40 can be decoded; replace the file, or pip install .*: PyAV may")
     refused(cut(path, 0.9), r"the end of the file is missing, \d+ frames can be decoded; replace the file")
 
 
-def test_skipped_frames_of_avi_are_no_damage(tmp_path, monkeypatch):
+def test_skipped_frames_of_avi_are_no_damage(tmp_path):
     times = np.cumsum([0, *(200 if number % 7 == 0 else 40 for number in range(39))])
     path = encode(tmp_path / "a.avi", moving(40), "mpeg4", times=times)
     frames, reader = read(path)
     assert len(frames) == 40
     assert reader.note == f"states {reader.stated} frames, has 40"
-    failing_opencv(monkeypatch)
-    assert len(read(path)[0]) == 40
 
 
 def test_live_recordings_state_nothing(tmp_path):
@@ -360,22 +350,17 @@ def test_fragmented_mp4(tmp_path):
     refused(cut(path, 0.6), "damaged")
 
 
-def test_interlaced_video_is_left_to_pyav(tmp_path, monkeypatch):
-    path = encode(tmp_path / "a.mpg", moving(40), "mpeg2video", flags=1 << 18 | 1 << 29)
-    frames, reader = read(path)
+def test_interlaced_video(tmp_path):
+    frames, _ = read(encode(tmp_path / "a.mpg", moving(40), "mpeg2video", flags=1 << 18 | 1 << 29))
     assert len(frames) == 40
     assert np.abs(frames.astype(int) - moving(40)).mean() < 12
-    if len(np.unique(opencv_pictures(path), axis=0)) == 1:
-        assert reader.decoder.startswith("pyav")
-        monkeypatch.setitem(sys.modules, "av", None)
-        refused(path, r"a\.mpg shows the same picture in all of its 40 frames; if it is interlaced, pip install .av")
 
 
 def opencv_pictures(path):
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     pictures = []
     while (picture := capture.read()[1]) is not None:
-        pictures.append(picture.ravel())
+        pictures.append(picture)
     return pictures
 
 
@@ -384,10 +369,10 @@ def opencv_pictures(path):
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.9])
 @pytest.mark.parametrize("name", STATE_THEIR_LENGTH)
-def test_cut_files_are_refused(tmp_path, without_pyav, name, share):
+def test_cut_files_are_refused(tmp_path, name, share):
     path = write(tmp_path / name, noise(40))
     assert len(read(path)[0]) == 40
-    refused(cut(path, share), r"is damaged: (it states|the end of the file is missing).*replace the file")
+    refused(cut(path, share), r"is damaged: (it states|the end of the file is missing).*replace (the file|or remove)")
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
@@ -404,7 +389,9 @@ def test_room_that_a_download_never_filled(tmp_path, name):
         moov_first(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
-    refused(path, r"damaged: it states \d+ frames, but only \d+ can be decoded; replace the file")
+    refused(
+        path, r"damaged: (it states \d+ frames, but only|the end of the file is missing,) .* can be decoded; replace"
+    )
 
 
 HOLED = ["mp4v.mkv", "VP80.webm", "WMV2.wmv", "MJPG.avi", "FFV1.avi", "FLV1.flv", "FFV1.mkv", "mp4v.mp4", "MPEG.mpg"]
@@ -452,8 +439,7 @@ def test_flv_cut_near_its_end(tmp_path):
     content = path.read_bytes()
     refused(cut(path, 0.96), r"the end of the file is missing, \d+ frames can be decoded; replace the file")
     path.write_bytes(content.replace(b"filesize", b"FILESIZE"))
-    frames, reader = read(cut(path, 0.96))
-    assert reader.note == f"states 200 frames, has {len(frames)}"
+    refused(cut(path, 0.96), r"the end of the file is missing, \d+ frames can be decoded; replace the file")
 
 
 def test_room_that_an_ogg_download_never_filled(tmp_path):
@@ -493,24 +479,20 @@ def test_empty_files(tmp_path, name):
 
 @pytest.mark.parametrize("content", [b"not a video", b"\x1aE\xdf\xa3", b"OggS", b"0&\xb2u", b"\0\0\0\x08ftyp", b"\x00"])
 @pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv"])
-def test_something_else_named_as_a_video(tmp_path, without_pyav, name, content):
+def test_something_else_named_as_a_video(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     refused(
         tmp_path / name,
-        r"cannot be decoded by OpenCV.*\(pip install .av.*replace or remove|the end of the file is miss|it is a text",
+        r"cannot be decoded \(.*\); replace or remove|the end of the file is miss|it is a text|has no frames",
     )
 
 
-def test_sound_without_a_picture(tmp_path, monkeypatch):
+def test_sound_without_a_picture(tmp_path):
     with wave.open(str(tmp_path / "a.avi"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(bytes(16000))
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "av", None)
-        refused(tmp_path / "a.avi", "cannot be decoded by OpenCV.*pip install .av")
-    pytest.importorskip("av")
     refused(tmp_path / "a.avi", r"video a\.avi has no picture; replace or remove the file")
 
 
@@ -562,18 +544,16 @@ def test_images_of_two_sizes(tmp_path):
 def test_damaged_image(tmp_path):
     write_images(tmp_path / "walk", moving(3))
     (tmp_path / "walk" / "frame_1.png").write_bytes(b"")
-    refused(tmp_path / "walk", r"image walk/frame_1\.png cannot be decoded; replace or remove it")
+    refused(tmp_path / "walk", r"image walk/frame_1\.png cannot be decoded \(.*\); replace or remove it")
     (tmp_path / "walk" / "frame_1.png").unlink()
     (tmp_path / "walk" / "frame_1.png").mkdir()
     refused(tmp_path / "walk", r"image .*frame_1\.png cannot be read \(.*\); replace it")
 
 
 @pytest.mark.parametrize("name", ["FFV1.avi", "mp4v.mp4"])
-def test_one_picture_all_the_time(tmp_path, without_pyav, name):
+def test_one_picture_all_the_time(tmp_path, name):
     path = write(tmp_path / name, np.repeat(moving(1), 10, axis=0))
-    refused(
-        path, "shows the same picture in all of its 10 frames; if it is interlaced, pip install .av.*else remove it"
-    )
+    refused(path, "shows the same picture in all of its 10 frames; replace or remove it")
 
 
 def test_one_picture_all_the_time_in_an_array(tmp_path):
@@ -677,7 +657,7 @@ def test_files_named_as_archives_of_arrays(tmp_path):
     refused(tmp_path / "a.npz", r"cannot read a\.npz \(File is not a zip file\); expected one array")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("readme.txt", "not an array")
-    refused(tmp_path / "b.npz", r"b\.npz: expected one array .*, received \|S12 \(\)")
+    refused(tmp_path / "b.npz", r"cannot read b\.npz \(the magic string .*\); expected one array")
 
 
 # Zip archives
@@ -727,64 +707,17 @@ def test_an_encrypted_member(archive):
     refused_member(archive, ".*encrypted.*")
 
 
-# PyAV
-
-
-def failing_opencv(monkeypatch):
-    class Nothing:
-        def __init__(self, *_):
-            pass
-
-        def read(self):
-            return False, None
-
-        def set(self, *_):
-            return False
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr(reader.cv2, "VideoCapture", Nothing)
-
-
-def test_what_opencv_cannot_open_is_read_by_pyav(tmp_path, monkeypatch):
-    av = pytest.importorskip("av")
-    paths = [write(tmp_path / name, moving(20)) for name in ("FFV1.avi", "mp4v.mp4", "VP80.webm", "WMV2.wmv")]
-    rotate(paths[1])
-    expected = [read(path) for path in paths]
-    failing_opencv(monkeypatch)
-    for path, (frames, before) in zip(paths, expected, strict=True):
-        again, reader = read(path)
-        assert reader.decoder == f"pyav {av.__version__}"
-        assert again.shape == frames.shape
-        assert np.abs(again.astype(int) - frames).mean() < 2
-        assert (reader.stated, reader.fps) == (before.stated, pytest.approx(before.fps))
-        np.testing.assert_array_equal(read(path, start=5)[0], again[5:])
-        refused(cut(path, 0.6), "is damaged|cannot be decoded")
-
-
-def test_av1_which_opencv_lacks(tmp_path):
-    frames, reader = read(encode(tmp_path / "a.webm", moving(20), "libsvtav1"))
+def test_av1(tmp_path):
+    frames, _ = read(encode(tmp_path / "a.webm", moving(20), "libsvtav1"))
     assert len(frames) == 20
     assert np.abs(frames.astype(int) - moving(20)).mean() < 12
-    assert reader.decoder.startswith(("pyav", "opencv"))
 
 
-def test_without_pyav_the_message_names_it(tmp_path, monkeypatch, without_pyav):
-    path = write(tmp_path / "FFV1.avi", moving(3))
-    failing_opencv(monkeypatch)
-    refused(
-        path, r"video FFV1\.avi cannot be decoded by OpenCV: .* \(pip install .av>=14\.1., then it is tried with PyAV\)"
-    )
-
-
-@pytest.mark.parametrize("kind", ["an empty folder", "an old version"])
-def test_pyav_that_is_none_or_too_old(tmp_path, monkeypatch, kind):
-    path = write(tmp_path / "FFV1.avi", moving(3))
-    failing_opencv(monkeypatch)
-    module = types.ModuleType("av")
-    if kind == "an old version":
-        module.__version__, module.VideoFrame, module.open = "12.3.0", type("VideoFrame", (), {}), None
-    monkeypatch.setitem(sys.modules, "av", module)
-    hint = "PyAV 12.3.0 is too old: pip" if kind == "an old version" else "kind .pip"
-    refused(path, rf"cannot be decoded by OpenCV.*{hint} install .av>=14\.1., then it is tried with PyAV")
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("mp4v.mp4", "even"), ("VP80.webm", "odd"), ("MJPG.avi", "odd"), ("XVID.avi", "even")]
+)
+def test_bits_are_those_of_opencv(tmp_path, name, pixels):
+    """Clips of KTH and others, and the digests in protocols, stay what they were when OpenCV decoded."""
+    video = moving(20) if pixels == "even" else moving(20, 61, 97)
+    frames, _ = read(write(tmp_path / name, video))
+    np.testing.assert_array_equal(frames, [picture[..., ::-1] for picture in opencv_pictures(tmp_path / name)])

@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.video import containers
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video, images_in
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
@@ -197,8 +196,7 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
     hashes = _Hashes()
-    with_pyav = damaged == "skip" and containers.pyav() is not None  # it may decode what was left out
-    parts = [SCHEMA, *form, damaged, with_pyav, *([video.name, video.member, hashes(video.path)] for video in videos)]
+    parts = [SCHEMA, *form, damaged, *([video.name, video.member, hashes(video.path)] for video in videos)]
     hashes.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 

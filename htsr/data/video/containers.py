@@ -1,72 +1,120 @@
-"""What a container file states about itself, and what is missing in it: nothing is decoded.
+"""Container files (.mp4, .avi, .webm …), decoded by PyAV, and what tells that a part of one is missing.
 
-Read from the bytes of MP4 (and QuickTime), Matroska (and WebM), ASF (.wmv), Ogg, FLV and GIF; of other files nothing is
-known. And from the times of frames and, with PyAV, of packets.
+A file that was cut, or has a hole, passes for a shorter video with most decoders. Here its packets, of sound
+as well as of pictures, are counted and timed while they are decoded.
 """
 
-import mmap
+import itertools
 import struct
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO, NamedTuple
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
+from htsr.data.video.files import DamagedVideo
+from htsr.data.video.pictures import Pictures
+
+OPTIONS = {"protocol_whitelist": "file"}  # of FFmpeg; a process that reads what strangers send adds to them
 _BOXES = b"ftyp styp sidx ssix prft emsg moov moof mfra mdat free skip wide uuid udta meta pnot".split()  # of MP4
 _JUMP = 4  # frame periods: cameras and encoders leave out one frame or two, damage takes many in a row
 _EVEN = 0.9  # share of intervals that are one frame period, above which a frame rate does not vary
-_INSTALL = 'pip install "av>=14.1"'
+_MAY_LACK = 2  # frames: encoders count one or two that they never wrote
+_ESTIMATED = 20  # a count that is the duration times the frame rate may be wrong by one in so many
 
 
-class Statement(NamedTuple):
-    """Is the file ``whole`` (None: nothing tells)? Of MP4: how many ``seconds`` does it play (0: unknown), and is it
-    ``fragmented``, where no table counts the frames?"""
+class Container(Pictures):
+    """The pictures of a container file, and, once they are out, whether some are missing."""
 
-    whole: bool | None = None
-    seconds: float = 0
-    fragmented: bool = False
+    decoder = f"pyav {av.__version__}"
 
+    def __init__(self, path: Path, name: str):
+        super().__init__(path, name)
+        self._exact, self._counted = False, False  # are frames counted in a table of them all (MP4); in a header (AVI)?
+        self._times = array("d")  # of the pictures, in seconds
+        self._lost, self._torn = 0, False  # packets that could not be decoded; does the last one lack its end?
+        self._begin, self._length, self._end, self._pause = 0.0, 0.0, 0.0, 0.0  # of all streams, in seconds
 
-def look_into(path: Path) -> Statement:
-    """Is the file as long as it states, does the last page (of Ogg) say so? MP4: that, and `_boxes`."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(2**16)
-        file.seek(max(0, size - 2**16))
-        tail = file.read()
-        if head[:4] == b"OggS":  # RFC 3533, section 6: bit 2 of the header marks the last page
-            return Statement(any(byte & 4 for byte in tail[tail.rfind(b"OggS") :][5:6]))
-        if not any(tail[-1024:]):  # room was made for a download that did not end: nothing tells what came
-            return Statement()
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return _boxes(file, size)
-    stated = _length(head)
-    return Statement(None if stated is None else stated <= size)
+    def decode(self, start: int) -> Iterator[np.ndarray]:
+        if _is_text(self._path):
+            raise self._damaged("cannot be decoded: it is a text; replace or remove the file")
+        whole = _is_whole(self._path)
+        try:
+            with av.open(str(self._path.absolute()), options=OPTIONS) as container:
+                yield from itertools.islice(self._decoded(container), start, None)
+        except av.FFmpegError as error:
+            reason = "is damaged: the end of the file is missing" if whole is False else f"cannot be decoded ({error})"
+            raise self._damaged(f"{reason}; replace or remove the file") from None
+        self._verify(whole)
 
+    def _decoded(self, container) -> Iterator[np.ndarray]:
+        if not container.streams.video:
+            raise self._damaged("has no picture; replace or remove the file")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        self.fps = float(stream.average_rate or stream.base_rate or 0) or None
+        self._length, self._begin = (container.duration or 0) / 1e6, (container.start_time or 0) / 1e6
+        turn_into_rgb = VideoReformatter()  # one for all frames: a new one computes its tables anew
+        self.stated, name = stream.frames or round(self._length * (self.fps or 0)) or None, container.format.name
+        self._exact = stream.frames > 0 and "mp4" in name
+        self._counted = self._exact or (stream.frames > 0 and name == "avi")
+        if self._exact and self.fps and 0 < self._length * self.fps < stream.frames - 1:
+            self.stated, self._exact, self._counted = round(self._length * self.fps), False, False  # an edit list
+        for packet in container.demux():
+            self._torn = packet.is_corrupt if packet.size else self._torn
+            if packet.pts is not None:
+                time = float(packet.pts * packet.time_base) - self._begin
+                self._pause = max(self._pause, time - self._end)
+                self._end = max(self._end, time + float((packet.duration or 0) * packet.time_base))
+            # FFmpeg refuses empty packets (repeated frames); one without a time asks for what is left.
+            if packet.stream_index != stream.index or not (packet.size or packet.dts is None):
+                continue
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                self._lost += 1
+                continue
+            for frame in frames:
+                self._times.append((frame.time or 0) - self._begin)
+                # Bicubic, since OpenCV, which decoded earlier, asks for that: the bits are the same.
+                image = turn_into_rgb.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                yield np.rot90(image, frame.rotation // 90)
 
-def sound_goes_on(path: Path, most: int) -> bool:
-    """Are there at most so many packets of the picture, and others to the end? Without PyAV: False."""
-    av = pyav()
-    if not av:
-        return False
-    packets, end, pause = 0, None, 0.0
-    try:
-        with av.open(str(path.absolute())) as container:
-            length, picture = (container.duration or 0) / 1e6, container.streams.video[0].index
-            for packet in container.demux():
-                packets += packet.stream_index == picture and packet.size > 0
-                if packet.pts is not None and packet.time_base:
-                    begin = float(packet.pts * packet.time_base)
-                    pause = max(pause, begin - (begin if end is None else end))
-                    end = max(end or 0.0, begin + float((packet.duration or 0) * packet.time_base))
-    except av.FFmpegError:
-        return False
-    return packets <= most and pause < 1 and (end or 0) >= 0.95 * length
+    def _verify(self, whole: bool | None) -> None:
+        """Hold what was decoded against what the file states."""
+        found, stated, fps = len(self._times), self.stated or 0, self.fps or 0
+        about = max(_MAY_LACK, max(stated, found) // _ESTIMATED)
+        missing = round((self._length - self._begin - self._end) * fps)  # most durations count from 0
+        ends_early = not self._counted and missing > max(_MAY_LACK, stated // 100)
+        if whole is False or self._torn or ends_early:
+            raise self._damaged(
+                f"is damaged: the end of the file is missing, {found} frames can be decoded; replace the file"
+            )
+        # Where frames are not counted one by one, times tell: a video whose frame rate varies has fewer than stated.
+        last = 0 if self._exact else round(max(self._times, default=0) * fps) + 1
+        after, within = stated - max(found, last), 0 if self._exact else frames_between(self._times)
+        if self._lost > _MAY_LACK or after > (_MAY_LACK if self._counted else about if self._pause > 1 else stated):
+            raise self._damaged(
+                f"is damaged: it states {stated} frames, but only {found} can be decoded; replace the file"
+            )
+        if within > about:
+            raise self._damaged(
+                f"is damaged: some {within} frames are missing between the {found} that can be decoded; replace the"
+                " file, or, if its frame rate is meant to vary, convert it to .mp4"
+            )
+        if stated > found or (self._exact and stated != found):
+            self.note = f"states {stated} frames, has {found}"
+        elif within:
+            self.note = f"lacks some {within} frames"
+
+    def _damaged(self, what: str) -> DamagedVideo:
+        return DamagedVideo(f"video {self._name} {what}")
 
 
 def frames_between(times: array) -> int:
-    """Frames that are missing between others: none where the frame rate varies throughout."""
+    """Return how many frames are missing between others: none where the frame rate varies throughout."""
     known = np.array(times)
     rising = np.flatnonzero(np.diff(np.maximum.accumulate(known), prepend=-np.inf) > 0)  # some frames have no time
     frames, seconds = np.diff(rising), np.diff(known[rising])
@@ -78,25 +126,7 @@ def frames_between(times: array) -> int:
     return int(np.sum((np.rint(periods) - frames)[periods / frames >= _JUMP]))
 
 
-def pyav() -> ModuleType | None:
-    """PyAV where it is installed and new enough: an empty folder "av" is neither."""
-    try:
-        import av
-    except ImportError:
-        return None
-    return av if hasattr(getattr(av, "VideoFrame", None), "rotation") else None
-
-
-def install_pyav() -> str:
-    """What to do to have PyAV."""
-    try:
-        from av import __version__ as version
-    except ImportError:
-        return _INSTALL
-    return f"PyAV {version} is too old: {_INSTALL}"
-
-
-def is_text(path: Path) -> bool:
+def _is_text(path: Path) -> bool:
     """Is it a text? FFmpeg takes some (playlists, lists of files) for videos, and reads the files they name."""
     with open(path, "rb") as file:
         head = file.read(256)
@@ -104,75 +134,27 @@ def is_text(path: Path) -> bool:
     return head.startswith((b"ffconcat", b"#EXTM3U")) or (printable and not head.startswith(b"YUV4MPEG2"))
 
 
-def gif_pictures(path: Path) -> int:
-    """How many pictures a GIF file holds (GIF89a, appendix B).
-
-    Raises:
-        ValueError: its blocks do not lead from one to the next up to the trailer.
-    """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        pictures = position = 0
-        try:
-            if content[:4] != b"GIF8":
-                raise ValueError("it is no GIF")
-            position = 13 + _colours(content[10])
-            while content[position] != 0x3B:  # the trailer
-                if content[position] == 0x2C:  # a picture: descriptor, colours, a number, blocks of pixels
-                    pictures += 1
-                    position += 11 + _colours(content[position + 9])
-                elif content[position] == 0x21:  # an extension: its kind, blocks
-                    position += 2
-                else:
-                    raise ValueError(f"damaged at byte {position} of {len(content)}, after {pictures} pictures")
-                while length := content[position]:
-                    position += 1 + length
-                position += 1
-        except IndexError:
-            raise ValueError(f"the end of the file is missing, after {pictures} pictures") from None
-    return pictures
-
-
-def _colours(flags: int) -> int:
-    """Bytes of the table of colours that such flags of a GIF announce."""
-    return 3 * 2 ** (1 + flags % 8) if flags & 0x80 else 0
-
-
-def _boxes(file: BinaryIO, size: int) -> Statement:
-    """The boxes of an MP4 file (ISO 14496-12): do they end with it, and the time that "mvhd" says it plays."""
-    position, seconds, fragmented = 0, 0.0, False
-    while position + 8 <= size:
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8))
-        if length == 0 or kind not in _BOXES:  # up to the end of the file; or something else was appended
-            break
-        if kind == b"moov":
-            header = file.read(40).ljust(40, b"\0")  # of "mvhd": size, name, version, two times of 4 or 8 bytes
-            scale, duration = struct.unpack_from(">IQ" if header[8] else ">II", header, 28 if header[8] else 20)
-            seconds = duration / max(1, scale)
-        fragmented |= kind == b"moof"
-        position += max(8, length)
-    return Statement(position <= size, seconds, fragmented)
-
-
-def _length(head: bytes) -> int | None:
-    """How many bytes a file has, by its beginning."""
-    if head[:4] == bytes.fromhex("1a45dfa3"):  # RFC 8794 and 9559: identifier, size, content; all is in a "Segment"
-        segment = head.find(bytes.fromhex("18538067"))
-        length, begin = _ebml_size(head, segment + 4)
-        return None if segment < 0 or length is None else begin + length
-    stated = 0.0
-    if head[:4] == bytes.fromhex("3026b275"):  # ASF, section 3.2: file properties
-        properties = head.partition(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))[2]
-        stated = int.from_bytes(properties[24:32], "little")
-    elif head[:3] == b"FLV":  # annex E.5: "onMetaData" may have a number of this name
-        (stated,) = struct.unpack(">d", head.partition(b"\0\x08filesize\0")[2][:8].ljust(8, b"\0"))
-    return int(stated) if 0 < stated < 2**63 else None
-
-
-def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
-    """A number of variable length, None where it is unknown; and where it ends."""
-    length = 9 - int.from_bytes(data[position : position + 1]).bit_length()
-    number, most = int.from_bytes(data[position : position + length]), 1 << 7 * length
-    return (None if number % most == most - 1 else number % most), position + length
+def _is_whole(path: Path) -> bool | None:
+    """Does the file end where it says (MP4, ASF, Ogg)? None where nothing tells."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(2**16)
+        file.seek(max(0, size - 2**16))
+        tail = file.read()
+        if head[:4] == b"OggS":  # RFC 3533, section 6: bit 2 of the header marks the last page
+            return any(byte & 4 for byte in tail[tail.rfind(b"OggS") :][5:6])
+        if head[:4] == bytes.fromhex("3026b275"):  # ASF, section 3.2: file properties
+            properties = head.partition(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))[2]
+            return int.from_bytes(properties[24:32], "little") <= size
+        if head[4:8] not in _BOXES or not any(tail[-1024:]):  # zeros: room for a download that did not end
+            return None
+        position = 0
+        while position + 8 <= size:  # the boxes of an MP4 file (ISO 14496-12)
+            file.seek(position)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:
+                length = int.from_bytes(file.read(8))
+            if length == 0 or kind not in _BOXES:  # up to the end of the file; or something else was appended
+                break
+            position += max(8, length)
+    return position <= size
