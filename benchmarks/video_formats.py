@@ -1,8 +1,8 @@
 """Does the reader get every frame of every container, and the right picture? One table, held against other decoders.
 
 The same moving picture of 100 frames is written into as many pairs of container and codec as PyAV can encode; our
-reader, OpenCV and, where it is installed, the ffmpeg program of imageio-ffmpeg read it back. Videos named as arguments are read too. Every file is then cut at 60 % of its bytes: the
-last column says what the reader makes of that.
+reader, OpenCV and, where it is installed, the ffmpeg program of imageio-ffmpeg read it back. Videos named as arguments
+are read too. Every file is then cut at 60 % of its bytes: the last column says what the reader makes of that.
 
     pip install av imageio-ffmpeg
     python -m benchmarks.video_formats [videos …]

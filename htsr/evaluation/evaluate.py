@@ -39,7 +39,7 @@ from htsr.runs import environment
 SET_BY_PROGRAM = ("model", "clips", "out", "provenance", "expected_sha256", "conclude")  # what no config can give
 
 
-class Evaluation(NamedTuple):
+class Result(NamedTuple):
     """What ``evaluate`` found: what ``Curves.reduce`` made of the values, how they came about, and where they lie."""
 
     reduced: dict[str, Any]
@@ -75,8 +75,8 @@ def evaluate(
     num_pictures: int = 6,
     provenance: Mapping[str, Any] | None = None,
     expected_sha256: str | None = None,
-    conclude: Callable[[Evaluation], None] | None = None,
-) -> Evaluation:
+    conclude: Callable[[Result], None] | None = None,
+) -> Result:
     """Score a model on clips; write ``curves.json``, ``curves.npz``, ``curves.png``, strips and GIFs.
 
     A clip's prediction depends on ``seed`` and the clip's index, not on the batch it happens to be in. Where ``out``,
@@ -167,7 +167,7 @@ def evaluate(
         gathered.curves.save(gathered.out, reduced, report, file_name(mode.name))
         plot = gathered.out / f"{file_name(mode.name)}.png"
         figures.save_curves(plot, bands(reduced, report), "Open-loop prediction", title(report))
-        found = Evaluation(reduced, report, gathered.out)
+        found = Result(reduced, report, gathered.out)
         if conclude:
             conclude(found)
         gathered.remove()

@@ -177,10 +177,11 @@ class _Probe:
             return model.start(context, 1, seeds, stochastic)
 
         # With signatures, none is traced anew for the last batch or the last piece.
-        self._observe = tf.function(observe, [clip, seeds])
-        self._decode = tf.function(model.decode, [outputs])
-        self._start = tf.function(start, [clip, seeds, flag])
-        self._advance = tf.function(model.advance, [RolloutState(states, number, seeds, flag), number])
+        self._observe = tf.function(observe, [clip, seeds], autograph=False)
+        self._decode = tf.function(model.decode, [outputs], autograph=False)
+        self._start = tf.function(start, [clip, seeds, flag], autograph=False)
+        state = RolloutState(states, number, seeds, flag)
+        self._advance = tf.function(model.advance, [state, number], autograph=False)
 
     def observe(self, clip: np.ndarray, seeds: np.ndarray) -> tuple[list[_Sums], tf.Tensor]:
         """What all levels did on clips observed in full, and the fastest level's outputs ``(clip, time, ...)``."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.baselines import MODEL
-from htsr.evaluation.evaluate import Evaluation, evaluate
+from htsr.evaluation.evaluate import Result, evaluate
 from htsr.evaluation.latents import diagnose
 from htsr.evaluation.partial import clips_sha256
 from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, save_protocol
@@ -28,7 +28,7 @@ def evaluate_run(
     num_pictures: int = 6,
     latents: bool = True,
     all_metrics: bool = False,
-) -> Evaluation:
+) -> Result:
     """Evaluate a checkpoint of a run under a protocol: results, protocol, latents and report; print a table.
 
     Args:
@@ -63,7 +63,7 @@ def evaluate_run(
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
     }
 
-    def conclude(found: Evaluation) -> None:
+    def conclude(found: Result) -> None:
         report, folder = found.provenance, found.folder
         print(summary(found, all_metrics))
         digests = {name: report[name] for name in ("clips_sha256", "first_clip_sha256")}
@@ -97,7 +97,7 @@ def evaluate_run(
     return result
 
 
-def summary(found: Evaluation, all_metrics: bool = False) -> str:
+def summary(found: Result, all_metrics: bool = False) -> str:
     """Return what the terminal shows of a result: the headlines, or all metrics, FVD, warnings."""
     report = found.provenance
     lines = [table(found.reduced, report, MODEL, all_metrics), ""]

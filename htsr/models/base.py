@@ -113,6 +113,7 @@ class VideoModel(keras.Model):
         self.training_step = TrainingStep(self, clip_norm, accumulate, ema_decay, seed)
         optimizer.build(self.trainable_variables)
 
+    @tf.autograph.experimental.do_not_convert  # models write their loops themselves, and tracing is faster
     def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take one training step on a batch of clips: the loss, its terms and the gradient's norm before clipping."""
         return self.training_step(clip)

@@ -28,8 +28,8 @@ class Rollout:
         context = tf.TensorSpec([None, None, *model.frame_shape])
         scalars = [tf.TensorSpec([], dtype) for dtype in (tf.int32, tf.bool)]
         signature = [context, scalars[0], tf.TensorSpec([None], tf.int32), scalars[1]]
-        self._start = tf.function(model.start, input_signature=signature)
-        self._advance = tf.function(model.advance, reduce_retracing=True)
+        self._start = tf.function(model.start, input_signature=signature, autograph=False)
+        self._advance = tf.function(model.advance, reduce_retracing=True, autograph=False)
 
     def chunks(self, context, horizon: int, num_samples, seed, noise: str, rows, chunk) -> Iterator[np.ndarray]:
         """Yield the predicted frames in consecutive pieces; ``VideoModel.rollout`` explains the arguments."""
