@@ -37,6 +37,19 @@ def free_memory():
 
 
 @pytest.fixture
+def plain_graphs():
+    """For tests of what is computed, not of its speed or last bits: graphs run as they are traced.
+
+    Optimising them takes half of the time of a first step.
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
+@pytest.fixture
 def tiny_stand_ins(monkeypatch, tmp_path):
     """Stand-ins for KTH and GQN-Mazes of a few videos, in a cache of their own: its folder."""
     from htsr.data import stand_ins

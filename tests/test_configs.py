@@ -19,6 +19,7 @@ from htsr.runs import checkpoints
 from htsr.runs.folder import load_model
 from htsr.training.fit import fit
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yml"))
 TABLE3 = [path for path in CONFIGS if path.parent.name == "table3"]  # rows of one table: one of them stands for all

@@ -16,6 +16,7 @@ import yaml
 from htsr.config import check_section, read_config, save_config
 from htsr.data.video.files import write_video
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [

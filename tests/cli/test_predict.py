@@ -20,6 +20,7 @@ from htsr.models import build_model
 from htsr.runs import checkpoints
 from htsr.runs.folder import load_model
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 FILES = ["predict.json", "prediction.gif", "prediction.mp4", "prediction.npz", "strip.png"]
 HTSR = {"name": "htsr", "frame_shape": [64, 64, 1], "levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4}
 HTSR |= {"units": 8, "dense_layers": 1, "dense_units": 8, "channels_mult": 0.05}

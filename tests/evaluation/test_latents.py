@@ -19,6 +19,7 @@ from htsr.models import build_model
 from htsr.ops import noise
 from htsr.report import figures
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
 CONTEXT, HORIZON, EXAMPLES, SEED = 5, 6, 3, 7
 FRAMES = CONTEXT + HORIZON

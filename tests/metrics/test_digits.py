@@ -13,6 +13,7 @@ from htsr.errors import InputError
 from htsr.metrics import digits
 from htsr.metrics.digits import DigitReader, crop, locate
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 NAMES = ["digits_count", "digits_identity", "digits_place"]
 CLIPS, FRAMES = 40, 20
 

@@ -20,6 +20,8 @@ from htsr.ops.scan import scan
 rng = np.random.default_rng(0)
 ROWS, COLUMNS, CHANNELS, FILTERS = 4, 8, 3, 5
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def maps(*channels):
     made = [rng.normal(size=(2, ROWS, COLUMNS, n)).astype(np.float32) for n in channels]

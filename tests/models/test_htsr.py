@@ -8,6 +8,7 @@ import tensorflow as tf
 from htsr.errors import InputError
 from htsr.models import build_model
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
 
 

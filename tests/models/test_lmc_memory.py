@@ -14,6 +14,7 @@ from htsr.runs import checkpoints
 from htsr.training import fit as training
 from htsr.training.adam import Adam
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 TINY = {"frame_shape": (16, 16, 1), "filters": 4, "layers": 1, "slots": 5, "context": 9, "long_frames": 11}
 
 

@@ -20,6 +20,7 @@ from htsr.published.sources import SOURCES
 from htsr.runs import checkpoints
 from htsr.runs.card import write_card
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 ROOT = Path(htsr.__file__).parents[1]
 DATA = Path(__file__).parents[1] / "fixtures"
 ORIGINAL_CONFIG = {
