@@ -16,7 +16,6 @@ from htsr.evaluation.run import evaluate_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
 TINY = {"levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4, "units": 8, "dense_layers": 1, "dense_units": 8}
 MODELS = {
     "htsr": {"name": "htsr", "frame_shape": [64, 64, 1], "channels_mult": 0.05, **TINY},
