@@ -2,10 +2,10 @@
 
     python -m benchmarks.video_input [--configs configs/mazes_laptop.yml configs/kth_laptop.yml] [--datadir DIR]
 
-For every config: decoding on the fly (``cache: false``), the first run (the training split is decoded into the cache),
-and all runs after it (memory-mapped), as float32 batches of the config's size through ``Clips.dataset``, in training
-order. Then training steps of the config, alternating with reading: clips a second, and how many times faster the input
-is. Decoding is timed in a cache of its own, which is deleted.
+For every config: the first run (the training split is decoded into the cache), and all runs after it (memory-mapped),
+as float32 batches of the config's size through ``Clips.dataset``, in training order. Then training steps of the
+config, alternating with reading: clips a second, and how many times faster the input is. Decoding is timed in a cache
+of its own, which is deleted.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from htsr.config import read_config
 from htsr.runs import environment
 
-FLY_BATCHES, WARM_BATCHES, ROUNDS = 3, 30, 3
+WARM_BATCHES, ROUNDS = 30, 3
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
     environment.import_tensorflow_quietly()
     about = environment.describe()
     print(f"{about['processor']}, {about['threads']} threads; clips a second")
-    print("| config | clip | on the fly | first run | later runs | training | later runs / training |")
-    print("|---|---|---|---|---|---|---|")
+    print("| config | clip | first run | later runs | training | later runs / training |")
+    print("|---|---|---|---|---|---|")
     for config in args.configs:
         measure(config, args.datadir)
 
@@ -41,8 +41,6 @@ def measure(path: str, datadir: str | None) -> None:
     config = read_config(path)
     data = {**config["data"], **({"datadir": datadir} if datadir else {})}
     load_clips(split="train", **data)  # generates a stand-in where there is none
-    with own_cache():
-        fly = rate(load_clips(split="train", **data, cache=False), FLY_BATCHES)
     with own_cache():
         began = time.perf_counter()
         clips = load_clips(split="train", **data)
@@ -59,7 +57,7 @@ def measure(path: str, datadir: str | None) -> None:
         trained.append(clips.batch_size / (time.perf_counter() - began))
     warm, trained = statistics.median(warm), statistics.median(trained)
     shape = "x".join(map(str, clips.shape))
-    print(f"| {path} | {shape} | {fly:.1f} | {stored:.0f} | {warm:.0f} | {trained:.1f} | {warm / trained:.0f} |")
+    print(f"| {path} | {shape} | {stored:.0f} | {warm:.0f} | {trained:.1f} | {warm / trained:.0f} |")
 
 
 def rate(clips, batches: int) -> float:
