@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from htsr.config import read_config
 from htsr.report.tables import block, headlines, markdown, title
 from htsr.runs.checkpoints import read_manifest
-from htsr.runs.folder import find_run
+from htsr.runs.folder import find_run, read_run_config
 
 CARD, IMPORTED = "model.md", "imported.json"
 
@@ -31,13 +30,14 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
         InputError: no run, or no checkpoint.
     """
     run = find_run(logdir)
-    config, manifest = read_config(run / "config.yml"), read_manifest(run / "model")
+    config, manifest = read_run_config(run), read_manifest(run / "model")
     arrays = [about for key, about in manifest["arrays"].items() if key.startswith("model/")]
     parameters = sum(math.prod(about["shape"]) for about in arrays)
     stored = " and ".join(sorted({about["dtype"] for about in arrays}))
     name = name or run.name
     model = config["model"]
-    kind = " ".join(str(model[key]) for key in ("name", "cell") if model.get(key))
+    cell = model.get("cell", "")
+    kind = f"{model['name']} {cell['name'] if isinstance(cell, dict) else cell}".strip()
     shape = "x".join(map(str, model.get("frame_shape", [])))
     lines = [
         f"# {name}",
