@@ -189,7 +189,7 @@ def _significance(reduced: Mapping[str, Any], reference: str) -> list[str]:
     """Lines of text: the mean differences over the horizon with their intervals and p-values."""
     rows = [["metric", *(f"{reference} minus {name}" for name in next(iter(reduced["p_values"].values())))]]
     for metric, p_values in reduced["p_values"].items():
-        form = reduced["metrics"][metric]["form"]
+        form = reduced["metrics"][metric]["form"].lstrip("+")  # differences have a sign in any case
         cells = []
         for name, p in p_values.items():
             over = reduced["differences"][name][metric]["horizon_mean"]
