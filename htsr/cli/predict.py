@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--pretrained",
         metavar="NAME",
-        help="a model that comes with htsr: htsr-mmnist-laptop or cms_lstm-mmnist-laptop",
+        help=f"a model that comes with htsr: {' or '.join(_pretrained_names())}",
     )
     video = parser.add_mutually_exclusive_group(required=True)
     video.add_argument("--input", help="video file, GIF, folder of images, .npy or .npz")
@@ -211,11 +211,14 @@ def _input(path: Path) -> Video:
 
 def _pretrained(name: str) -> Path:
     """Return the run folder of a model that comes with htsr."""
-    folder = shipped("pretrained")
-    there = sorted(path.parent.name for path in folder.glob("*/config.yml"))
+    there = _pretrained_names()
     if name not in there:
         raise InputError(f"--pretrained must be one of {', '.join(there)}, received {name!r}")
-    return folder / name
+    return shipped("pretrained") / name
+
+
+def _pretrained_names() -> list[str]:
+    return sorted(path.parent.name for path in shipped("pretrained").glob("*/config.yml"))
 
 
 def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:

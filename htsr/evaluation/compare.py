@@ -24,6 +24,7 @@ from htsr.models.base import VideoModel
 from htsr.report import figures
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, bands, block, headlines, markdown, table, title
+from htsr.runs.folder import upgrade_eval
 
 SAME = ("clips_sha256", "context", "horizon", "num_examples", "num_samples", "select", "metric_mode")
 SIGN_FLIPS = 10_000
@@ -122,8 +123,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The provenance of an evaluation."""
-    return json.loads(results_of(folder, ".json").read_text(encoding="utf-8"))["provenance"]
+    """The provenance of an evaluation, its settings in today's words."""
+    return upgrade_eval(json.loads(results_of(folder, ".json").read_text(encoding="utf-8"))["provenance"])
 
 
 def _check_same(evaluations: Mapping[str, Mapping[str, Any]]) -> None:

@@ -62,7 +62,7 @@ def predict_clip(
         num_samples=settings["num_samples"],
         seed=clip_seeds(settings["seed"], [index]),
         noise="sample" if settings["noise"] == "sample" else "mean",
-        rows=settings.get("rows", None if settings.get("batched") else 1),  # older results say batched, or nothing
+        rows=settings.get("rows", 1),  # which the oldest results do not say
         chunk=CHUNK,
     )
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from htsr.errors import InputError
 from htsr.evaluation.baselines import BASELINES, MODEL, TRUTH
-from htsr.metrics import LPIPS, DigitReader, Mode, VideoFeatures, ensemble_errors, event_counts
+from htsr.metrics import LPIPS, METRIC_SPEC, DigitReader, Mode, VideoFeatures, ensemble_errors, event_counts
 from htsr.metrics.fvd import MIN_FRAMES
 from htsr.metrics.lpips import MIN_SIZE
 from htsr.metrics.metric import METRICS
@@ -63,7 +63,7 @@ class Scorer:
         self._video = VideoFeatures() if fvd_frames is not None else None
         self._fvd_frames = fvd_frames
         self._ensemble = num_samples > 1
-        own = mode.column("psnr") == "psnr"  # of another project's metrics nothing but theirs is computed
+        own = mode.name == METRIC_SPEC  # beside another project's metrics, none of ours is computed
         self._computed = [metric for metric in METRICS.values() if metric.compute and own]
 
     @property

@@ -5,6 +5,7 @@ every clip weighs by what it has of the matter: a clip without rain adds nothing
 several recorded values, their components. A metric is added by a function and a line of the table.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -155,11 +156,7 @@ def columns(recorded: Iterable[str], num_samples: int = 1, units: float = 1.0) -
             if not components or not set(components) <= set(recorded) or (metric.combine is _scaled and units == 1):
                 continue
             extra = {name: given[name] for name in metric.takes}
-            combine = _with(metric.combine, extra) if extra else metric.combine
+            combine = functools.partial(metric.combine, **extra) if extra else metric.combine
             label = f"{metric.label} at {threshold}" if threshold else metric.label
             found[f"{metric.name}{behind}"] = Column(metric, label, components, combine)
     return found
-
-
-def _with(combine: Callable[..., np.ndarray], extra: dict[str, float]) -> Callable[..., np.ndarray]:
-    return lambda *means: combine(*means, **extra)

@@ -33,7 +33,7 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str,
     for metric, about in reduced["metrics"].items():
         what = f"{about['better']} is better" if about["better"] else "neither is better"
         lines += ["", f"{metric}: {about['label']} ({what})", *aligned(block(reduced, report, metric))]
-    for psnr in (metric for metric in reduced["metrics"] if metric.rpartition(".")[2] == "psnr"):
+    for psnr in (metric for metric in reduced["metrics"] if bare_name(metric) == "psnr"):
         pairs = {f"minus {name}": (of[psnr], None) for name, of in reduced["differences"].items() if psnr in of}
         rows = _rows(pairs, reduced["metrics"][psnr], report["horizon"])
         lines += ["", f"{psnr}, {reference} minus the others on the same clips", *aligned(rows)]

@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
     """Versions, processor, devices and thread count; bits on a CPU change with the last."""
     import tensorflow as tf
 
-    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "opencv-python-headless")
+    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "av", "opencv-python-headless")
     return {
         "htsr": __version__,
         "python": platform.python_version(),
