@@ -41,6 +41,8 @@ ROWS = {
     "sa_conv_lstm": {**RECURRENT, "cell": {"name": "sa_conv_lstm", "key_filters": 2, "se": [1]}},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5}
     | {"context": 9, "long_frames": 9, "warmup_steps": 0},
+    "causal_lstm": {**RECURRENT, "cell": {"name": "causal_lstm", "ce": 1}, "time_reversed": False},
+    "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},
     "gmg with blocks": {**MOVING, "cell": {"name": "gmg", "trend_decay": "step", "ce": 1, "se": [2]}}

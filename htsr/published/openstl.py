@@ -1,4 +1,4 @@
-"""Names of the parameters of ConvLSTM and PredRNN as OpenSTL builds them; MotionRNN and GMG have theirs from it."""
+"""Names of the parameters of OpenSTL's recurrent models; MotionRNN and GMG have theirs from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,10 @@ from htsr.published.readers.tensors import Contents, axis, count_layers
 SIGNATURE = ("conv_last.weight", "cell_list.0.conv_x.0.weight", "cell_list.0.conv_h.0.weight")
 PREDRNN_SIGNATURE = (*SIGNATURE, "cell_list.0.conv_m.0.weight")
 CONVLSTM_UNREAD = r"cell_list\.\d+\.(conv_o\.[01]|conv_last)\.(weight|bias)"
-PREDRNN_UNREAD = r"adapter\.weight"  # of PredRNNv2, read by its loss alone
+PREDRNN_UNREAD = r"adapter\.weight"  # of PredRNN-V2, read by its loss alone
+PREDRNNV2_SIGNATURE = (*PREDRNN_SIGNATURE, "adapter.weight")
+PREDRNNPP_SIGNATURE = (*PREDRNN_SIGNATURE, "cell_list.0.conv_c2m.0.weight")
+PREDRNNPP_UNREAD = r"cell_list\.\d+\.conv_o\.[01]\.(weight|bias)"
 PUBLISHED = {
     "embed": False,
     "patch_order": "row_column_channel",
@@ -21,9 +24,17 @@ PUBLISHED = {
     "sampling_steps": 50000,
     "time_reversed": False,
 }
+PREDRNNV2 = {**PUBLISHED, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1}
 
 _PARTS = {"conv_x": "inputs_conv", "conv_h": "hidden_conv"}
 _MEMORY_PARTS = {**_PARTS, "conv_m": "memory_conv", "conv_o": "output_conv"}
+_CAUSAL_PARTS = {
+    **_PARTS,
+    "conv_c": "cell_conv",
+    "conv_m": "memory_conv",
+    "conv_c2m": "new_cell_conv",
+    "conv_om": "new_memory_conv",
+}
 
 
 def conv_lstm_pairs(model) -> Pairs:
@@ -43,12 +54,33 @@ def predrnn_pairs(model) -> Pairs:
     return found
 
 
+def predrnnv2_pairs(model) -> Pairs:
+    """The same of PredRNN-V2."""
+    return [*predrnn_pairs(model), *layer_pairs(model.adapter, "adapter")]
+
+
+def predrnnpp_pairs(model) -> Pairs:
+    """The variables of a ``RecurrentPredictor`` of causal LSTM cells, and where they are."""
+    highway = model.cells[1].gradient_highway
+    found = layer_pairs(model.output_conv, "conv_last")
+    for layer, theirs in zip(highway.convs, ("x_concat", "z_concat"), strict=True):
+        found += layer_pairs(layer, f"gradient_highway.{theirs}.0")
+    for i, cell in enumerate(model.cells):
+        found += cell_pairs(cell, f"cell_list.{i}.", _CAUSAL_PARTS)
+    return found
+
+
 def st_lstm_pairs(cell, prefix: str) -> Pairs:
     """Of an ``STLSTMCell``."""
-    found = []
-    for theirs, ours in _MEMORY_PARTS.items():
+    return cell_pairs(cell, prefix, _MEMORY_PARTS)
+
+
+def cell_pairs(cell, prefix: str, parts: Mapping[str, str]) -> Pairs:
+    """Of a cell, given the convolutions it has beside the 1x1 one that joins its states."""
+    found = layer_pairs(cell.join.conv, f"{prefix}conv_last")
+    for theirs, ours in parts.items():
         found += normalised_pairs(getattr(cell, ours), f"{prefix}{theirs}")
-    return found + layer_pairs(cell.join.conv, f"{prefix}conv_last")
+    return found
 
 
 def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,15 @@ SOURCES: dict[str, Source] = {
         "PredRNN (NeurIPS 2017), OpenSTL's code",
         openstl.PREDRNN_SIGNATURE, openstl.predrnn_pairs, {**_OPENSTL, "cell": "st_lstm"}, 5e-4, openstl.PREDRNN_UNREAD,
     ),
+    "predrnnv2": _recurrent(
+        "PredRNN-V2 (arXiv 2103.09504), OpenSTL's code",
+        openstl.PREDRNNV2_SIGNATURE, openstl.predrnnv2_pairs, openstl.PREDRNNV2, 5e-4, "",
+    ),
+    "predrnnpp": _recurrent(
+        "PredRNN++ (arXiv 1804.06300), OpenSTL's code",
+        openstl.PREDRNNPP_SIGNATURE, openstl.predrnnpp_pairs, {**_OPENSTL, "cell": "causal_lstm"}, 1e-4,
+        openstl.PREDRNNPP_UNREAD,
+    ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

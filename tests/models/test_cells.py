@@ -11,6 +11,8 @@ from htsr.layers.convolution import MapNormalisation, NormalisedConv
 from htsr.models.recurrent.blocks.attention import SelfAttentionMemory
 from htsr.models.recurrent.blocks.ce import ContextEmbedding
 from htsr.models.recurrent.blocks.se import SpatiotemporalExpression
+from htsr.models.recurrent.cells import make_cells
+from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
@@ -242,11 +244,32 @@ CELLS = {
     "conv_lstm": lambda: ConvLSTMCell(6, 3),
     "st_lstm": lambda: STLSTMCell(6, 3, layer_norm=True),
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
+    "causal_lstm": lambda: CausalLSTMCell(6, 3, layer_norm=True, highway=True),
     "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
     "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
     "cms_lstm": lambda: CMSLSTMCell(6),
     "cms_lstm around an ST-LSTM": lambda: CMSLSTMCell(6, ce=2, se=[2], cell=STLSTMCell(6, 3)),
 }
+
+
+@pytest.mark.parametrize("name", ["causal_lstm"])
+def test_blocks_around_any_cell(name):
+    """CE gates what the cell is given, SE updates the hidden and cell state it makes; other states pass by."""
+    x = maps(CHANNELS)
+    cell = make_cells({"name": name, "ce": 2, "se": [2]}, [FILTERS, FILTERS], 3, False, "float32")[1]
+    plain = cell.cell
+    states = cell.initial_state(x)
+    cell.build(x.shape)
+    states = tf.nest.map_structure(lambda s: tf.constant(rng.normal(size=s.shape).astype(np.float32)), states)
+    output, new = cell(x, states)
+    gated, hidden = cell.ce(x, states.hidden)
+    _, want = plain(gated, states._replace(hidden=hidden))
+    hidden, updated = cell.se(want.hidden, want.cell)
+    close(output, hidden)
+    for ours, theirs in zip(
+        *(tf.nest.flatten(s) for s in (new, want._replace(hidden=hidden, cell=updated))), strict=True
+    ):
+        close(ours, theirs)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")

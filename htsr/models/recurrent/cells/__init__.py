@@ -9,6 +9,7 @@ import keras
 from htsr.checks import did_you_mean, require_choice, require_int
 from htsr.errors import InputError
 from htsr.layers.conv_lstm import ConvLSTMCell
+from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell, motionrnn_cell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
@@ -19,15 +20,26 @@ CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
     "conv_lstm": ConvLSTMCell,
     "st_lstm": STLSTMCell,  # PredRNN
     "sa_conv_lstm": SAConvLSTMCell,
+    "causal_lstm": CausalLSTMCell,  # PredRNN++
     "motionrnn": motionrnn_cell,
     "gmg": GMGCell,
 }
 
-_SET_BY_MODEL = ("filters", "kernel_size", "layer_norm", "motion", "focus", "cell", "kwargs")
+# Arguments of cells that a layer's place in the stack decides: of its index, and how many layers there are.
+_PLACES: dict[str, Callable[[int, int], bool]] = {
+    "motion": lambda layer, layers: layer < layers - 1,  # it is between layers
+    "highway": lambda layer, layers: layer == 1,
+}
+_SET_BY_MODEL = ("filters", "kernel_size", "layer_norm", *_PLACES, "decoupled", "focus", "cell", "kwargs")
 
 
 def make_cells(
-    cell: str | Mapping[str, Any], filters: Sequence[int], kernel_size: int, layer_norm: bool, dtype: str
+    cell: str | Mapping[str, Any],
+    filters: Sequence[int],
+    kernel_size: int,
+    layer_norm: bool,
+    dtype: str,
+    decoupled: bool = False,
 ) -> list[keras.layers.Layer]:
     """Return the cells of a stack, one a layer.
 
@@ -38,6 +50,7 @@ def make_cells(
         filters: of the layers, first layer first.
         kernel_size, layer_norm: of cells and blocks.
         dtype: of cells and blocks.
+        decoupled: of the cells, which must have such an argument.
 
     Raises:
         InputError: an unknown name or argument, a refused value, or layers that do not fit each other.
@@ -51,15 +64,18 @@ def make_cells(
         if key not in known:
             raise InputError(f"cell {name} has no argument {key!r}; {did_you_mean(key, known, 'it takes')}")
     require_int("ce", own.get("ce", 0), 0)
-    moving = "motion" in parameters
-    if moving and len(filters) < 2:
+    placed = {key: place for key, place in _PLACES.items() if key in parameters}
+    if placed and len(filters) < 2:
         raise InputError(f"{name} needs at least two layers, received filters {list(filters)}")
+    if decoupled:
+        if "decoupled" not in parameters:
+            raise InputError(f"cell {name} has nothing to decouple; set model.decoupling to 0, or take st_lstm")
+        own["decoupled"] = True
     blocks = {} if name == "cms_lstm" else {key: own.pop(key) for key in ("ce", "se") if key in own}
     common = {"kernel_size": kernel_size, "layer_norm": layer_norm, "dtype": dtype}
     cells = []
     for i, size in enumerate(filters):
-        if moving:
-            own["motion"] = i < len(filters) - 1  # the motion is between layers
+        own |= {key: place(i, len(filters)) for key, place in placed.items()}
         try:
             made = CELLS[name](size, **own, **common, name=f"cell{i}")
             if any(blocks.values()):
