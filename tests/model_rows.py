@@ -42,6 +42,7 @@ ROWS = {
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5}
     | {"context": 9, "long_frames": 9, "warmup_steps": 0},
     "causal_lstm": {**RECURRENT, "cell": {"name": "causal_lstm", "ce": 1}, "time_reversed": False},
+    "mim": {**MOVING, "cell": "mim"},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

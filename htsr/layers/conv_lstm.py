@@ -21,12 +21,12 @@ class RecurrentCell(keras.layers.Layer):
 
     Attributes:
         state_type: the named tuple of its states, one of which is ``hidden``.
-        zigzag: whether ``memory`` of the states is handed from layer to layer, and from the last one to the first one of
-            the next step.
+        handed: names of the states that a layer hands to the next one within a step; a ``memory`` among them also
+            passes from the last layer to the first one of the next step.
     """
 
     state_type: ClassVar[type]
-    zigzag = False
+    handed: tuple[str, ...] = ()
 
     def __init__(self, filters: int, kernel_size: int, layer_norm: bool, **kwargs: Any):
         super().__init__(**kwargs)

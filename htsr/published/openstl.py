@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from htsr.published.layouts import Pairs, layer_pairs, normalised_pairs
+from htsr.published.layouts import Pairs, channels_last, layer_pairs, normalised_pairs
 from htsr.published.patches import patching, published_frames
 from htsr.published.readers.tensors import Contents, axis, count_layers
 
@@ -24,6 +24,9 @@ PUBLISHED = {
     "sampling_steps": 50000,
     "time_reversed": False,
 }
+MIM_SIGNATURE = ("conv_last.weight", "stlstm_layer.0.conv_x.0.weight", "stlstm_layer.1.ct_weight")
+MIM_UNREAD = r"stlstm_layer_diff\.\d+\.conv_last\.weight"
+MIM = {**PUBLISHED, "cell": "mim", "cell.truncated": True}
 PREDRNNV2 = {**PUBLISHED, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1}
 
 _PARTS = {"conv_x": "inputs_conv", "conv_h": "hidden_conv"}
@@ -35,6 +38,7 @@ _CAUSAL_PARTS = {
     "conv_c2m": "new_cell_conv",
     "conv_om": "new_memory_conv",
 }
+_MIM_PARTS = {"conv_x_cc": "inputs_conv", "conv_t_cc": "hidden_conv", "conv_s_cc": "memory_conv"}
 
 
 def conv_lstm_pairs(model) -> Pairs:
@@ -70,6 +74,25 @@ def predrnnpp_pairs(model) -> Pairs:
     return found
 
 
+def mim_pairs(model) -> Pairs:
+    """The variables of a ``RecurrentPredictor`` of MIM cells, and where they are."""
+    found = layer_pairs(model.output_conv, "conv_last") + st_lstm_pairs(model.cells[0].lstm, "stlstm_layer.0.")
+    for i, cell in enumerate(model.cells[1:]):
+        found += cell_pairs(cell, f"stlstm_layer.{i + 1}.", _MIM_PARTS)
+        found += _peephole_pairs(cell.of_trend, f"stlstm_layer.{i + 1}.")
+        found += _peephole_pairs(cell.of_changes, f"stlstm_layer_diff.{i}.")
+    return found
+
+
+def _peephole_pairs(layer, prefix: str) -> Pairs:
+    return [
+        *normalised_pairs(layer.inputs_conv, f"{prefix}conv_x_concat"),
+        *normalised_pairs(layer.hidden_conv, f"{prefix}conv_h_concat"),
+        (layer.old_cell, channels_last(f"{prefix}ct_weight")),
+        (layer.new_cell, channels_last(f"{prefix}oc_weight")),
+    ]
+
+
 def st_lstm_pairs(cell, prefix: str) -> Pairs:
     """Of an ``STLSTMCell``."""
     return cell_pairs(cell, prefix, _MEMORY_PARTS)
@@ -93,6 +116,19 @@ def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
         "filters": [axis(tensors, f"cell_list.{i}.conv_h.0.weight", 1) for i in range(layers)],
         "kernel_size": axis(tensors, "cell_list.0.conv_x.0.weight", -1),
         "layer_norm": grid is not None,
+        **patching(axis(tensors, "conv_last.weight", 0), grid, given),
+    }
+
+
+def infer_mim(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of MIM, whose peepholes always tell the size of the frames."""
+    tensors = contents.tensors
+    layers = count_layers(tensors, "stlstm_layer.{}.conv_last.weight")
+    grid = [axis(tensors, "stlstm_layer.1.ct_weight", i) for i in (1, 2)]
+    return {
+        "filters": [axis(tensors, f"stlstm_layer.{i}.conv_last.weight", 0) for i in range(layers)],
+        "kernel_size": axis(tensors, "stlstm_layer.0.conv_x.0.weight", -1),
+        "layer_norm": "stlstm_layer.0.conv_x.1.weight" in tensors,
         **patching(axis(tensors, "conv_last.weight", 0), grid, given),
     }
 

@@ -104,6 +104,10 @@ SOURCES: dict[str, Source] = {
         openstl.PREDRNNPP_SIGNATURE, openstl.predrnnpp_pairs, {**_OPENSTL, "cell": "causal_lstm"}, 1e-4,
         openstl.PREDRNNPP_UNREAD,
     ),
+    "mim": _recurrent(
+        "MIM (arXiv 1811.07490), OpenSTL's code",
+        openstl.MIM_SIGNATURE, openstl.mim_pairs, openstl.MIM, 5e-4, openstl.MIM_UNREAD, openstl.infer_mim,
+    ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

@@ -15,6 +15,7 @@ from htsr.models.recurrent.cells import make_cells
 from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell
+from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell, STLSTMState
 from htsr.ops.scan import scan
@@ -208,7 +209,7 @@ def test_blocks_around_an_st_lstm_leave_its_memory_alone():
     h, c = spatiotemporal_expression(cell.se, h, c)
     for ours, theirs in zip(states, (h, c, m), strict=True):
         close(ours, theirs)
-    assert cell.zigzag
+    assert cell.handed == ("memory",)
 
 
 def test_without_blocks_and_norms_all_are_the_conv_lstm_of_keras():
@@ -245,6 +246,7 @@ CELLS = {
     "st_lstm": lambda: STLSTMCell(6, 3, layer_norm=True),
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
     "causal_lstm": lambda: CausalLSTMCell(6, 3, layer_norm=True, highway=True),
+    "mim": lambda: MIMCell(6, 3, layer_norm=True, truncated=True),
     "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
     "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
     "cms_lstm": lambda: CMSLSTMCell(6),
@@ -252,7 +254,7 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("name", ["causal_lstm"])
+@pytest.mark.parametrize("name", ["causal_lstm", "mim"])
 def test_blocks_around_any_cell(name):
     """CE gates what the cell is given, SE updates the hidden and cell state it makes; other states pass by."""
     x = maps(CHANNELS)

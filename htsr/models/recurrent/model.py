@@ -19,8 +19,8 @@ class RecurrentPredictor(NextFramePredictor):
     Frames are cut into patches, optionally embedded by a 1x1 convolution, taken through the cells, and a 1x1
     convolution of the last hidden state is the prediction of the next frame's patches, without activation. With
     ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``embed=False`` and
-    ``conv_lstm``, ``st_lstm`` or ``causal_lstm`` the ConvLSTM, PredRNN and PredRNN++ of OpenSTL, with ``motionrnn``
-    MotionRNN (Wu et al., arXiv 2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297).
+    ``conv_lstm``, ``st_lstm``, ``causal_lstm`` or ``mim`` the ConvLSTM, PredRNN, PredRNN++ and MIM of OpenSTL, with
+    ``motionrnn`` MotionRNN (Wu et al., arXiv 2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297).
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
@@ -90,7 +90,7 @@ class RecurrentPredictor(NextFramePredictor):
             raise InputError(f"decoupling must be at least 0, received {decoupling}")
         self.patch_size, self.patch_order, self.decoupling = patch_size, patch_order, decoupling
         self.cells = make_cells(cell, filters, kernel_size, layer_norm, dtype, decoupled=decoupling > 0)
-        moving = hasattr(self.cells[0].state_type, "highway")
+        moving = "highway" in self.cells[0].handed
         self.exports = frozenset({"onnx"} if moving else {"onnx", "tflite"})
         self.grid = (height // patch_size, width // patch_size, channels * patch_size**2)
         self.embed = conv(filters[0], 1, True, "embed", self.dtype_policy) if embed else None
@@ -124,7 +124,7 @@ class RecurrentPredictor(NextFramePredictor):
 
     def predict_next(self, layers, inputs):
         # What a layer hands to the next one beside its output.
-        flow = {"memory": layers[-1].memory} if self.cells[0].zigzag else {}
+        flow = {name: getattr(layers[-1], name) for name in self.cells[0].handed}
         if self.highway is not None:
             flow["highway"] = self.highway(inputs)
         x = inputs if self.embed is None else self.embed(inputs)

@@ -23,8 +23,10 @@ class RolloutState(NamedTuple):
 
 
 class NextFramePredictor(VideoModel):
-    """A model that steps from frame to frame; a subclass writes ``initial_states`` and ``predict_next``, and ``patches`` and
-    ``frames`` where its inputs and predictions are not frames.
+    """A model that steps from frame to frame.
+
+    A subclass writes ``initial_states`` and ``predict_next``, and ``patches`` and ``frames`` where its inputs and
+    predictions are not frames.
 
     In training the first ``context`` inputs are true frames; each later one is the true frame or the previous
     prediction, drawn for every clip and step; gradients pass through fed-back predictions. Outside of training, also in

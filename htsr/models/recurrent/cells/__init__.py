@@ -12,6 +12,7 @@ from htsr.layers.conv_lstm import ConvLSTMCell
 from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell, motionrnn_cell
+from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell
 
@@ -21,6 +22,7 @@ CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
     "st_lstm": STLSTMCell,  # PredRNN
     "sa_conv_lstm": SAConvLSTMCell,
     "causal_lstm": CausalLSTMCell,  # PredRNN++
+    "mim": MIMCell,
     "motionrnn": motionrnn_cell,
     "gmg": GMGCell,
 }
@@ -29,6 +31,7 @@ CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
 _PLACES: dict[str, Callable[[int, int], bool]] = {
     "motion": lambda layer, layers: layer < layers - 1,  # it is between layers
     "highway": lambda layer, layers: layer == 1,
+    "first": lambda layer, layers: layer == 0,
 }
 _SET_BY_MODEL = ("filters", "kernel_size", "layer_norm", *_PLACES, "decoupled", "focus", "cell", "kwargs")
 
@@ -85,7 +88,7 @@ def make_cells(
         except (TypeError, ValueError) as error:
             raise InputError(f"cell {name} cannot be made with {own | blocks}: {str(error).splitlines()[0]}") from None
         cells.append(made)
-    if cells[0].zigzag and len(set(filters)) > 1:
+    if cells[0].handed and len(set(filters)) > 1:
         raise InputError(
             f"{name} hands its memory from layer to layer; filters must be equal, received {list(filters)}"
         )

@@ -12,8 +12,8 @@ from htsr.layers.convolution import MapNormalisation, NormalisedConv, conv
 class CausalLSTMState(NamedTuple):
     """What ``CausalLSTMCell`` carries: maps ``(batch, rows, columns, filters)``.
 
-    ``memory`` is handed from layer to layer as in ``STLSTMState``; ``gradients`` is the state of the gradient highway, ()
-    in a layer without one.
+    ``memory`` is handed from layer to layer as in ``STLSTMState``; ``gradients`` is the state of the gradient highway,
+    () in a layer without one.
     """
 
     hidden: tf.Tensor
@@ -65,7 +65,7 @@ class CausalLSTMCell(RecurrentCell):
     """
 
     state_type = CausalLSTMState
-    zigzag = True
+    handed = ("memory",)
 
     def __init__(
         self,

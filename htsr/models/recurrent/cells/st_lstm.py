@@ -66,7 +66,7 @@ class STLSTMCell(RecurrentCell):
         (TensorShape([2, 8, 6, 16]), TensorShape([2, 8, 6, 16]))
     """
 
-    zigzag = True
+    handed = ("memory",)
 
     def __init__(
         self,
