@@ -43,6 +43,7 @@ ROWS = {
     | {"context": 9, "long_frames": 9, "warmup_steps": 0},
     "causal_lstm": {**RECURRENT, "cell": {"name": "causal_lstm", "ce": 1}, "time_reversed": False},
     "mim": {**MOVING, "cell": "mim"},
+    "mau": {**MOVING, "cell": {"name": "mau", "tau": 2}, "embed": True, "patch_size": 1, "reduction": 4},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

@@ -136,6 +136,8 @@ def test_config_binds(path):
     with keras.StatelessScope(initialize_variables=False):
         model = build_model(**{"frame_shape": shape, **config["model"]})
     assert model.count_params() > 10_000
+    if stated := re.search(r"([\d,]{6,}) parameters", path.read_text()):
+        assert model.count_params() == int(stated[1].replace(",", ""))
     assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
 
 

@@ -27,6 +27,9 @@ PUBLISHED = {
 MIM_SIGNATURE = ("conv_last.weight", "stlstm_layer.0.conv_x.0.weight", "stlstm_layer.1.ct_weight")
 MIM_UNREAD = r"stlstm_layer_diff\.\d+\.conv_last\.weight"
 MIM = {**PUBLISHED, "cell": "mim", "cell.truncated": True}
+MAU_SIGNATURE = ("srcnn.0.weight", "cell_list.0.conv_t.0.weight", "cell_list.0.conv_t_next.0.weight")
+MAU_UNREAD = r"(merge|conv_last_sr)\.(weight|bias)"
+MAU = {**PUBLISHED, "cell": "mau", "embed": True, "cell.tau": 5}
 PREDRNNV2 = {**PUBLISHED, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1}
 
 _PARTS = {"conv_x": "inputs_conv", "conv_h": "hidden_conv"}
@@ -38,6 +41,9 @@ _CAUSAL_PARTS = {
     "conv_c2m": "new_cell_conv",
     "conv_om": "new_memory_conv",
 }
+_MAU_PARTS = {
+    "conv_t": "fused_conv", "conv_t_next": "temporal_conv", "conv_s": "inputs_conv", "conv_s_next": "spatial_conv",
+}  # fmt: skip
 _MIM_PARTS = {"conv_x_cc": "inputs_conv", "conv_t_cc": "hidden_conv", "conv_s_cc": "memory_conv"}
 
 
@@ -81,6 +87,20 @@ def mim_pairs(model) -> Pairs:
         found += cell_pairs(cell, f"stlstm_layer.{i + 1}.", _MIM_PARTS)
         found += _peephole_pairs(cell.of_trend, f"stlstm_layer.{i + 1}.")
         found += _peephole_pairs(cell.of_changes, f"stlstm_layer_diff.{i}.")
+    return found
+
+
+def mau_pairs(model) -> Pairs:
+    """The variables of a ``RecurrentPredictor`` of MAU cells, and where they are."""
+    encoder, decoder = model.embed.convs, model.output_conv.convs
+    found = layer_pairs(model.output_conv.output_conv, "srcnn.0")
+    for i, layer in enumerate(encoder):
+        found += layer_pairs(layer, f"encoders.{i}.encoder_t{i - 1 if i else '_conv-1'}")
+    for i, layer in enumerate(decoder):
+        found += layer_pairs(layer, f"decoders.{i}.c_decoder{i}")
+    for i, cell in enumerate(model.cells):
+        for theirs, ours in _MAU_PARTS.items():
+            found += normalised_pairs(getattr(cell, ours), f"cell_list.{i}.{theirs}")
     return found
 
 
@@ -130,6 +150,23 @@ def infer_mim(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
         "kernel_size": axis(tensors, "stlstm_layer.0.conv_x.0.weight", -1),
         "layer_norm": "stlstm_layer.0.conv_x.1.weight" in tensors,
         **patching(axis(tensors, "conv_last.weight", 0), grid, given),
+    }
+
+
+def infer_mau(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of MAU: its normalisation tells the size of the maps, and its encoder how much smaller they are."""
+    tensors = contents.tensors
+    layers, reduction = (
+        count_layers(tensors, "cell_list.{}.conv_t.0.weight"),
+        2 ** count_layers(tensors, "decoders.{0}.c_decoder{0}.weight"),
+    )
+    grid = [reduction * axis(tensors, "cell_list.0.conv_t.1.weight", i) for i in (1, 2)]
+    return {
+        "filters": [axis(tensors, f"cell_list.{i}.conv_t_next.0.weight", 0) for i in range(layers)],
+        "kernel_size": axis(tensors, "cell_list.0.conv_t.0.weight", -1),
+        "layer_norm": True,
+        "reduction": reduction,
+        **patching(axis(tensors, "srcnn.0.weight", 0), grid, {"patch_size": 1, **given}),
     }
 
 

@@ -108,6 +108,10 @@ SOURCES: dict[str, Source] = {
         "MIM (arXiv 1811.07490), OpenSTL's code",
         openstl.MIM_SIGNATURE, openstl.mim_pairs, openstl.MIM, 5e-4, openstl.MIM_UNREAD, openstl.infer_mim,
     ),
+    "mau": _recurrent(
+        "MAU (NeurIPS 2021), OpenSTL's code",
+        openstl.MAU_SIGNATURE, openstl.mau_pairs, openstl.MAU, 1e-3, openstl.MAU_UNREAD, openstl.infer_mau, _nothing,
+    ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

@@ -15,6 +15,7 @@ from htsr.models.recurrent.cells import make_cells
 from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell
+from htsr.models.recurrent.cells.mau import MAUCell
 from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell, STLSTMState
@@ -247,6 +248,7 @@ CELLS = {
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
     "causal_lstm": lambda: CausalLSTMCell(6, 3, layer_norm=True, highway=True),
     "mim": lambda: MIMCell(6, 3, layer_norm=True, truncated=True),
+    "mau": lambda: MAUCell(2, 3, tau=2),
     "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
     "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
     "cms_lstm": lambda: CMSLSTMCell(6),

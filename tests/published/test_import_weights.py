@@ -15,7 +15,6 @@ from command import run
 import htsr
 from htsr.errors import InputError
 from htsr.models import build_model
-from htsr.models.recurrent.patches import from_patches
 from htsr.published.sources import SOURCES
 from htsr.runs import checkpoints
 from htsr.runs.card import write_card
@@ -34,6 +33,10 @@ TORCH = {
     "cms_lstm": ("cmslstm_small", ()),
     "conv_lstm": ("convlstm_small", SIZED),
     "predrnn": ("predrnn_small", SIZED),
+    "predrnnpp": ("predrnnpp_small", SIZED),
+    "predrnnv2": ("predrnnv2_small", SIZED),
+    "mim": ("mim_small", ()),
+    "mau": ("mau_small", ()),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
@@ -89,9 +92,11 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()
     patches = arrays["ar_out_patch"].transpose(0, 1, 3, 4, 2) if source == "cms_lstm" else arrays["ar_out"]
-    want = from_patches(tf.constant(patches[:, 9:]), 4, model.patch_order).numpy()
+    if source == "mau":
+        patches = np.moveaxis(patches, 2, -1)
+    want = model.frames(tf.constant(np.moveaxis(patches[:, 9:], 1, 0))).numpy()
     clip = arrays["x"].transpose(0, 1, 3, 4, 2)
-    return model.rollout(clip[:, :10], 10)[0], want, 2e-3 if source == "cms_lstm" else 5e-5
+    return model.rollout(clip[:, :10], 10)[0], want, 2e-3 if source in ("cms_lstm", "predrnnpp") else 5e-5
 
 
 # ---- the published outputs

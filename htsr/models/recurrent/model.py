@@ -9,6 +9,7 @@ import tensorflow as tf
 from htsr.errors import InputError
 from htsr.layers.convolution import conv
 from htsr.models.recurrent.cells import make_cells
+from htsr.models.recurrent.encoder import MapDecoder, MapEncoder
 from htsr.models.recurrent.next_frame import Loss, NextFramePredictor, Sampling
 from htsr.models.recurrent.patches import PatchOrder, from_patches, to_patches
 
@@ -17,10 +18,11 @@ class RecurrentPredictor(NextFramePredictor):
     """A stack of recurrent cells that predicts the next frame, and further ones from its own predictions.
 
     Frames are cut into patches, optionally embedded by a 1x1 convolution, taken through the cells, and a 1x1
-    convolution of the last hidden state is the prediction of the next frame's patches, without activation. With
-    ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``embed=False`` and
-    ``conv_lstm``, ``st_lstm``, ``causal_lstm`` or ``mim`` the ConvLSTM, PredRNN, PredRNN++ and MIM of OpenSTL, with
-    ``motionrnn`` MotionRNN (Wu et al., arXiv 2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297).
+    convolution of the last output is the prediction of the next frame's patches, without activation. With
+    ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``motionrnn`` MotionRNN (Wu et al., arXiv
+    2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297). With ``embed=False`` and ``conv_lstm``, ``st_lstm``,
+    ``causal_lstm`` or ``mim`` it is the ConvLSTM, PredRNN, PredRNN++ or MIM of OpenSTL, with ``mau`` and a ``reduction``
+    its MAU.
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
@@ -33,6 +35,9 @@ class RecurrentPredictor(NextFramePredictor):
         patch_order: ``row_column_channel`` or ``channel_column_row``; CMS-LSTM's weights need ``channel_column_row``.
         embed: a 1x1 convolution of patches to the first layer's filters, and a bias in the output convolution
             (CMS-LSTM); otherwise neither (OpenSTL).
+        reduction: how many times smaller than the grid of patches the maps of the cells are, a power of two: above 1, a
+            ``MapEncoder`` and a ``MapDecoder`` are around the cells, as in MAU, in place of ``embed`` and the output
+            convolution.
         context: true frames at the beginning of a training clip.
         loss: ``l2``, half the squared error, or ``l1_l2``, half the sum of absolute and squared error; summed over
             pixels and frames, the mean over clips. Deviation: the published losses are sums over clips, ``l1_l2`` is
@@ -63,6 +68,7 @@ class RecurrentPredictor(NextFramePredictor):
         patch_size: int = 4,
         patch_order: PatchOrder = "channel_column_row",
         embed: bool = True,
+        reduction: int = 1,
         context: int = 10,
         loss: Loss = "l2",
         scored_from: int = 2,
@@ -86,17 +92,29 @@ class RecurrentPredictor(NextFramePredictor):
             raise InputError(f"patch_order must be one of {', '.join(get_args(PatchOrder))}, received {patch_order!r}")
         if not isinstance(filters, Sequence) or not filters or min(filters) < 1:
             raise InputError(f"filters must be one number of at least 1 for every layer, received {filters}")
+        height, width = height // patch_size, width // patch_size
+        if reduction < 1 or reduction & (reduction - 1) or height % reduction or width % reduction:
+            raise InputError(
+                f"reduction must be a power of two that divides the grid of {height}x{width} patches, "
+                f"received {reduction}"
+            )
+        if reduction > 1 and not embed:
+            raise InputError(f"embed must be true with a reduction, received {embed}; or set reduction to 1")
         if not decoupling >= 0:
             raise InputError(f"decoupling must be at least 0, received {decoupling}")
         self.patch_size, self.patch_order, self.decoupling = patch_size, patch_order, decoupling
         self.cells = make_cells(cell, filters, kernel_size, layer_norm, dtype, decoupled=decoupling > 0)
         moving = "highway" in self.cells[0].handed
         self.exports = frozenset({"onnx"} if moving else {"onnx", "tflite"})
-        self.grid = (height // patch_size, width // patch_size, channels * patch_size**2)
+        self.grid, self.reduction = (height, width, channels * patch_size**2), reduction
         self.embed = conv(filters[0], 1, True, "embed", self.dtype_policy) if embed else None
         self.highway = conv(filters[0], 1, False, "highway", self.dtype_policy) if moving else None
         self.adapter = conv(filters[0], 1, False, "adapter", "float32") if decoupling else None
         self.output_conv = conv(self.grid[-1], 1, embed, "output", "float32")  # its rounding would be fed back
+        if reduction > 1:
+            halvings = reduction.bit_length() - 1
+            self.embed = MapEncoder(filters[0], halvings, name="encoder", dtype=self.dtype_policy)
+            self.output_conv = MapDecoder(self.grid[-1], filters[-1], halvings, name="decoder", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         shape = (None, *self.grid)
@@ -104,7 +122,8 @@ class RecurrentPredictor(NextFramePredictor):
             self.highway.build(shape)
         if self.embed is not None:
             self.embed.build(shape)
-            shape = (*shape[:-1], self.embed.filters)
+            rows, columns, _ = self.grid
+            shape = (None, rows // self.reduction, columns // self.reduction, self.embed.filters)
         for cell in self.cells:
             cell.build(shape)
             shape = (*shape[:-1], cell.filters)
@@ -120,7 +139,8 @@ class RecurrentPredictor(NextFramePredictor):
         return from_patches(tf.transpose(patches, [1, 0, 2, 3, 4]), self.patch_size, self.patch_order)
 
     def initial_states(self, inputs):
-        return tuple(cell.initial_state(tf.cast(inputs, self.compute_dtype)) for cell in self.cells)
+        maps = tf.cast(inputs[:, :: self.reduction, :: self.reduction], self.compute_dtype)
+        return tuple(cell.initial_state(maps) for cell in self.cells)
 
     def predict_next(self, layers, inputs):
         # What a layer hands to the next one beside its output.

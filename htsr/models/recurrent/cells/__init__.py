@@ -12,6 +12,7 @@ from htsr.layers.conv_lstm import ConvLSTMCell
 from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell, motionrnn_cell
+from htsr.models.recurrent.cells.mau import MAUCell
 from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell
@@ -23,6 +24,7 @@ CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
     "sa_conv_lstm": SAConvLSTMCell,
     "causal_lstm": CausalLSTMCell,  # PredRNN++
     "mim": MIMCell,
+    "mau": MAUCell,
     "motionrnn": motionrnn_cell,
     "gmg": GMGCell,
 }
@@ -82,6 +84,8 @@ def make_cells(
         try:
             made = CELLS[name](size, **own, **common, name=f"cell{i}")
             if any(blocks.values()):
+                if not {"hidden", "cell"} <= set(made.state_type._fields):
+                    raise InputError(f"cell {name} has no hidden and cell state for ce and se; leave them out")
                 made = CMSLSTMCell(size, **{"ce": 0, "se": ()} | blocks, cell=made, **common, name=f"cell{i}_blocks")
         except InputError:
             raise
