@@ -44,6 +44,8 @@ ROWS = {
     "causal_lstm": {**RECURRENT, "cell": {"name": "causal_lstm", "ce": 1}, "time_reversed": False},
     "mim": {**MOVING, "cell": "mim"},
     "mau": {**MOVING, "cell": {"name": "mau", "tau": 2}, "embed": True, "patch_size": 1, "reduction": 4},
+    "swin_lstm": {"name": "swin_lstm", "frame_shape": (16, 32, 2), "filters": 4, "depths": [1, 2], "heads": [1, 2]}
+    | {"window": 2, "context": 3},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

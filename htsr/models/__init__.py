@@ -6,8 +6,14 @@ from htsr.models.base import VideoModel
 from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
 from htsr.models.recurrent.model import RecurrentPredictor
+from htsr.models.swin_lstm.model import SwinLSTM
 
-MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor, "lmc_memory": LMCMemory}
+MODELS: dict[str, type[VideoModel]] = {
+    "htsr": HTSR,
+    "recurrent": RecurrentPredictor,
+    "lmc_memory": LMCMemory,
+    "swin_lstm": SwinLSTM,
+}
 
 
 def build_model(name: str, **arguments) -> VideoModel:

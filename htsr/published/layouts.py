@@ -65,6 +65,11 @@ def norm_pairs(layer, name: str) -> Pairs:
     return [(layer.gamma, channels_last(f"{name}.weight")), (layer.beta, channels_last(f"{name}.bias"))]
 
 
+def vector_norm_pairs(layer, name: str) -> Pairs:
+    """Of a normalisation with a weight and a bias per channel."""
+    return [(layer.gamma, same(f"{name}.weight")), (layer.beta, same(f"{name}.bias"))]
+
+
 def normalised_pairs(layer, name: str) -> Pairs:
     """Of a ``NormalisedConv``, in the original a sequence of a convolution and, where there is one, a normalisation."""
     pairs = layer_pairs(layer.conv, f"{name}.0")

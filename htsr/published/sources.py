@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl
+from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -74,6 +74,15 @@ def _recurrent(
     )  # fmt: skip
 
 
+def _swin_lstm(form: str, signature: tuple[str, ...], pairs: Callable[[Any], Pairs]) -> Source:
+    return Source(
+        f"SwinLSTM-{form} (arXiv 2308.09891), the authors' code or OpenSTL's",
+        "swin_lstm", read_state_dict, signature, pairs, swin_lstm.infer, swin_lstm.PUBLISHED,
+        {"batch_size": 16, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8},
+        unread=swin_lstm.UNREAD, guess=swin_lstm.guess,
+    )  # fmt: skip
+
+
 _HTSR = {name: "residual" if name == "posterior" else True for name in clockwork.CWVAE}
 _OPENSTL = openstl.PUBLISHED
 
@@ -112,6 +121,8 @@ SOURCES: dict[str, Source] = {
         "MAU (NeurIPS 2021), OpenSTL's code",
         openstl.MAU_SIGNATURE, openstl.mau_pairs, openstl.MAU, 1e-3, openstl.MAU_UNREAD, openstl.infer_mau, _nothing,
     ),
+    "swin_lstm": _swin_lstm("D", swin_lstm.SIGNATURE, swin_lstm.pairs),
+    "swin_lstm_b": _swin_lstm("B", swin_lstm.B_SIGNATURE, swin_lstm.b_pairs),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

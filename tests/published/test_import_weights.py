@@ -37,6 +37,7 @@ TORCH = {
     "predrnnv2": ("predrnnv2_small", SIZED),
     "mim": ("mim_small", ()),
     "mau": ("mau_small", ()),
+    "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
@@ -50,7 +51,8 @@ def arrays_of(name: str, prefix: str = "") -> dict[str, np.ndarray]:
 
 def weights(source: str) -> dict[str, np.ndarray]:
     """Of a source, under its names."""
-    return arrays_of(TORCH[source][0], "sd/")
+    name = TORCH[source][0]
+    return {key.split("/", 1)[1]: a for key, a in arrays_of(name).items() if key.startswith(("sd/", "var/"))}
 
 
 def torch_file(source: str, path: Path) -> Path:
@@ -88,6 +90,9 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         clip = np.moveaxis(arrays["raw_frames_NTCHW"], 2, -1)[:1]
         want = np.moveaxis(arrays["pred_NTCHW_b1_s0"], 2, -1)
         return model.rollout(clip[:, :3], 3)[0], want, 1e-5 * np.abs(want).max()
+    if source == "swin_lstm":
+        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
+        return model.rollout(clip[:, :3], 7)[0], want, 1e-4
     if source == "lmc_memory":
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()
@@ -125,6 +130,23 @@ def test_imported_clockwork_models(name, tmp_path):
     assert config["eval"] | {"context": 36, "horizon": 36, "noise": "mean"} == config["eval"]
     assert config["data"]["name"] == "moving_mnist"
     assert config["train"]["learning_rate"] == 1e-4
+
+
+def test_swin_lstm_b(tmp_path):
+    """Its names; blocks, heads, windows and widths are read off the weights."""
+    parts = {"Downsample.patch_embed": "ST.patch_embed", "Downsample.layers.1": "ST.layer"}
+    parts |= {"Upsample.Unembed": "ST.patch_inflated"}
+    ours = {}
+    for name, array in weights("swin_lstm").items():
+        for theirs, part in parts.items():
+            if name.startswith(theirs):
+                wide = [2 * n if n == 8 and "layers" not in name else n for n in array.shape]
+                ours[name.replace(theirs, part)] = np.resize(array, wide)
+    file = torch_writer.save(tmp_path / "w.pt", ours)
+    run = htsr.import_weights("swin_lstm_b", file, tmp_path / "run", None, ["model.frame_shape=[16,16,1]"])
+    model = yaml.safe_load((run / "config.yml").read_text())["model"]
+    assert [model[key] for key in ("filters", "depths", "heads", "window")] == [16, [4], [4], 4]
+    assert htsr.load_model(run).rollout(np.zeros((1, 2, 16, 16, 1), "f4"), 2).std() > 0
 
 
 def test_adams_slots_of_the_original(tmp_path):

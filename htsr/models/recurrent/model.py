@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.layers.convolution import conv
+from htsr.models.next_frame import Loss, NextFramePredictor, Sampling
 from htsr.models.recurrent.cells import make_cells
 from htsr.models.recurrent.encoder import MapDecoder, MapEncoder
-from htsr.models.recurrent.next_frame import Loss, NextFramePredictor, Sampling
 from htsr.models.recurrent.patches import PatchOrder, from_patches, to_patches
 
 

@@ -70,7 +70,7 @@ class NextFramePredictor(VideoModel):
         """Return the states before the first input: a nest of tensors, all of them with a row for every row of it."""
 
     @abstractmethod
-    def predict_next(self, layers: Any, inputs) -> tuple[Any, tf.Tensor]:
+    def predict_next(self, layers: Any, inputs, *noise) -> tuple[Any, tf.Tensor]:
         """Take one step: new states, and the float32 prediction of the input after ``inputs``."""
 
     def patches(self, clip) -> tf.Tensor:
@@ -80,6 +80,11 @@ class NextFramePredictor(VideoModel):
     def frames(self, patches) -> tf.Tensor:
         """Invert ``patches``."""
         return tf.transpose(patches, [1, 0, 2, 3, 4])
+
+    def step_noise(self, batch, num_inputs: int, seed, step) -> tuple:
+        """Return what ``predict_next`` takes beside its arguments in a loss: a nest of ``(num_inputs, batch, ...)``."""
+        del batch, num_inputs, seed, step
+        return ()
 
     def step_terms(self, layers) -> dict[str, tf.Tensor]:
         """Return further terms of the loss, ``(batch,)``, of the states after a step; their means over steps count."""
@@ -101,31 +106,32 @@ class NextFramePredictor(VideoModel):
                 "set data.seq_len above both"
             )
         frames = self.patches(clip)
-        mask = self.teacher_mask(tf.shape(clip)[0], num_frames - 1, seed, step)
-        predictions, terms = self.unroll(frames, mask)
+        drawn = (tf.shape(clip)[0], num_frames - 1, seed, step)
+        predictions, terms = self.unroll(frames, self.teacher_mask(*drawn), self.step_noise(*drawn))
         error = (predictions - frames[1:])[self.scored_from - 1 :]
         terms["l2"] = 0.5 * tf.reduce_sum(tf.square(error), [0, 2, 3, 4])
         if self.loss_name == "l1_l2":
             terms["l1"] = 0.5 * tf.reduce_sum(tf.abs(error), [0, 2, 3, 4])
         return terms
 
-    def unroll(self, frames, teacher_mask) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def unroll(self, frames, teacher_mask, noise: tuple = ()) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Predict the frames after the first.
 
         Args:
             frames: of ``patches``, ``(time, batch, ...)``.
             teacher_mask: bool ``(batch, time - 1)``, where the true frame is fed and not the prediction of it.
+            noise: of ``step_noise``.
 
         Returns:
             ``(time - 1, batch, ...)``, and the means of ``step_terms``.
         """
 
         def predict(state, x):
-            (state, _), (frame, is_true) = state, x
-            layers, prediction = self.predict_next(state.layers, tf.where(is_true, frame, state.inputs))
+            (state, _), (frame, is_true, noise) = state, x
+            layers, prediction = self.predict_next(state.layers, tf.where(is_true, frame, state.inputs), *noise)
             return RolloutState(layers, prediction), self.step_terms(layers)
 
-        xs = (frames[:-1], tf.transpose(teacher_mask)[:, :, None, None, None])
+        xs = (frames[:-1], tf.transpose(teacher_mask)[:, :, None, None, None], noise)
         layers = self.initial_states(frames[0])
         first = RolloutState(layers, tf.zeros_like(frames[0])), self.step_terms(layers)
         predictions, terms = scan(predict, xs, first, keep=lambda state: (state[0].inputs, state[1]))[1]
