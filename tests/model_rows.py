@@ -46,6 +46,7 @@ ROWS = {
     "mau": {**MOVING, "cell": {"name": "mau", "tau": 2}, "embed": True, "patch_size": 1, "reduction": 4},
     "swin_lstm": {"name": "swin_lstm", "frame_shape": (16, 32, 2), "filters": 4, "depths": [1, 2], "heads": [1, 2]}
     | {"window": 2, "context": 3},
+    "phydnet": {"name": "phydnet", "frame_shape": (8, 12, 2), "filters": 32, "lstm_filters": [4, 32], "context": 3},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

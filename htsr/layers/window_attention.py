@@ -66,7 +66,7 @@ class WindowAttention(keras.layers.Layer):
         self._mask = self._apart(rows, columns) if self.shift and self.masked else None
 
     def _apart(self, rows: int, columns: int) -> np.ndarray:
-        """-100 between positions of a window that are on different sides of the map, ``(windows, 1, tokens, tokens)``."""
+        """-100 between positions of a window that are apart in the map, ``(windows, 1, tokens, tokens)``."""
         sides = [np.searchsorted([n - self.window, n - self.shift], np.arange(n), "right") for n in (rows, columns)]
         regions = (3 * sides[0][:, None] + sides[1]).astype(np.float32)
         tokens = self._windows(tf.constant(regions[None, :, :, None])).numpy()[..., 0]

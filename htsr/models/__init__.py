@@ -5,6 +5,7 @@ from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
+from htsr.models.phydnet.model import PhyDNet
 from htsr.models.recurrent.model import RecurrentPredictor
 from htsr.models.swin_lstm.model import SwinLSTM
 
@@ -13,6 +14,7 @@ MODELS: dict[str, type[VideoModel]] = {
     "recurrent": RecurrentPredictor,
     "lmc_memory": LMCMemory,
     "swin_lstm": SwinLSTM,
+    "phydnet": PhyDNet,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl, swin_lstm
+from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl, phydnet, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -123,6 +123,12 @@ SOURCES: dict[str, Source] = {
     ),
     "swin_lstm": _swin_lstm("D", swin_lstm.SIGNATURE, swin_lstm.pairs),
     "swin_lstm_b": _swin_lstm("B", swin_lstm.B_SIGNATURE, swin_lstm.b_pairs),
+    "phydnet": Source(
+        "PhyDNet (arXiv 2003.01460), the authors' code or OpenSTL's",
+        "phydnet", read_state_dict, phydnet.SIGNATURE, phydnet.pairs, phydnet.infer, phydnet.PUBLISHED,
+        {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
+        unread=phydnet.UNREAD, guess=phydnet.guess,
+    ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

@@ -38,6 +38,7 @@ TORCH = {
     "mim": ("mim_small", ()),
     "mau": ("mau_small", ()),
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
+    "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
@@ -93,6 +94,9 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
     if source == "swin_lstm":
         clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
         return model.rollout(clip[:, :3], 7)[0], want, 1e-4
+    if source == "phydnet":
+        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
+        return model.rollout(clip, 6)[0], want, 1e-4
     if source == "lmc_memory":
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()

@@ -21,8 +21,8 @@ class RecurrentPredictor(NextFramePredictor):
     convolution of the last output is the prediction of the next frame's patches, without activation. With
     ``cell="cms_lstm"`` this is CMS-LSTM (Chai et al., arXiv 2102.03586), with ``motionrnn`` MotionRNN (Wu et al., arXiv
     2103.02243), with ``gmg`` GMG (Du et al., arXiv 2503.11297). With ``embed=False`` and ``conv_lstm``, ``st_lstm``,
-    ``causal_lstm`` or ``mim`` it is the ConvLSTM, PredRNN, PredRNN++ or MIM of OpenSTL, with ``mau`` and a ``reduction``
-    its MAU.
+    ``causal_lstm`` or ``mim`` it is the ConvLSTM, PredRNN, PredRNN++ or MIM of OpenSTL; with ``mau`` and a
+    ``reduction`` its MAU.
 
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
