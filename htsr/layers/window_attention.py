@@ -5,12 +5,13 @@ import numpy as np
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.layers.convolution import fan_in_uniform
+from htsr.layers.convolution import fan_in_bias, fan_in_uniform
 
 
-def dense(units: int, use_bias: bool, name: str, dtype) -> keras.layers.Dense:
-    """Return a dense layer of channels, initialised as PyTorch's."""
-    return keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=fan_in_uniform(), name=name, dtype=dtype)
+def dense(fan_in: int, units: int, name: str, dtype, use_bias: bool = True) -> keras.layers.Dense:
+    """Return a dense layer from ``fan_in`` channels, initialised as PyTorch's."""
+    starts = {"kernel_initializer": fan_in_uniform(), "bias_initializer": fan_in_bias(fan_in)}
+    return keras.layers.Dense(units, use_bias=use_bias, name=name, dtype=dtype, **starts)
 
 
 def channel_norm(name: str, dtype) -> keras.layers.LayerNormalization:
@@ -52,8 +53,8 @@ class WindowAttention(keras.layers.Layer):
         if channels % self.heads:
             raise InputError(f"heads must divide the {channels} channels, received {self.heads}")
         policy = self.dtype_policy
-        self.qkv = dense(3 * channels, True, "qkv", policy)
-        self.output_layer = dense(channels, True, "output", policy)
+        self.qkv = dense(channels, 3 * channels, "qkv", policy)
+        self.output_layer = dense(channels, channels, "output", policy)
         self.qkv.build(shape)
         self.output_layer.build(shape)
         self.bias = self.add_weight(

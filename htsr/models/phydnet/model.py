@@ -29,7 +29,7 @@ class PhyDNetState(NamedTuple):
 class PhyDNet(NextFramePredictor):
     """PhyDNet (Le Guen & Thome, CVPR 2020; arXiv 2003.01460), as its authors' code builds it.
 
-    An encoder E makes a map of a frame. One branch of two convolutions takes it to a ``PhyCell``, another one to a stack
+    An encoder makes a map of a frame. One branch of two convolutions takes it to a ``PhyCell``, another one to a stack
     of convolutional LSTMs; two branches lead back, the decoder makes a frame of their sum, and a sigmoid ends it.
 
     In training, true frames are fed after the context, too, or predictions: drawn once for a batch. ``l2`` is half the

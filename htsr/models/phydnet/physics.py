@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from htsr.layers.convolution import conv
+from htsr.layers.convolution import conv, fan_in_bias
 from htsr.layers.group_norm import GroupNorm
 
 ORDERS = 7  # of derivatives along each axis, and the side of the filters
@@ -14,7 +14,7 @@ ORDERS = 7  # of derivatives along each axis, and the side of the filters
 
 @keras.saving.register_keras_serializable("htsr")
 class PhyCell(keras.layers.Layer):
-    r"""One step of a partial differential equation, corrected by what was seen (Le Guen & Thome, arXiv 2003.01460, Eqs. 5-7).
+    r"""One step of a partial differential equation, corrected by what was seen (arXiv 2003.01460, Eqs. 5-7).
 
     .. math::
         \tilde h = h + W_{1 \times 1} \star GN(W_{7 \times 7} \star h), \qquad K = \sigma(W_k \star [x, h]), \qquad
@@ -36,6 +36,7 @@ class PhyCell(keras.layers.Layer):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.derivatives = conv(ORDERS**2, ORDERS, True, "derivatives", policy)
+        self.derivatives.bias_initializer = fan_in_bias(ORDERS**2 * filters)  # of a state of zeros, too
         self.norm = GroupNorm(ORDERS, name="norm", dtype=policy)
         self.combine = conv(filters, 1, True, "combine", policy)
         self.gate = conv(filters, 3, True, "gate", policy)

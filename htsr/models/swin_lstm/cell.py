@@ -99,12 +99,10 @@ class SwinBlock(keras.layers.Layer):
     def build(self, shape):
         channels, policy = shape[-1], self.dtype_policy
         if self.joined:
-            self.join = dense(channels, True, "join", policy)
+            self.join = dense(2 * channels, channels, "join", policy)
             self.join.build((*shape[:-1], 2 * channels))
-        self.mlp_in, self.mlp_out = (
-            dense(4 * channels, True, "mlp_in", policy),
-            dense(channels, True, "mlp_out", policy),
-        )
+        self.mlp_in = dense(channels, 4 * channels, "mlp_in", policy)
+        self.mlp_out = dense(4 * channels, channels, "mlp_out", policy)
         for layer in (self.attention, self.norm, self.mlp_norm, self.mlp_in):
             layer.build(shape)
         self.mlp_out.build((*shape[:-1], 4 * channels))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
-from htsr.layers.convolution import fan_in_uniform
+from htsr.layers.convolution import fan_in_bias, fan_in_uniform
 from htsr.layers.resampling import DoublingConv
 from htsr.layers.window_attention import channel_norm, dense
 from htsr.models.next_frame import NextFramePredictor
@@ -36,8 +36,6 @@ class SwinLSTM(NextFramePredictor):
             every block, of D rising linearly from 0 on the way down and falling back on the way up.
         context: true frames at the beginning of a training clip.
         dtype: ``float32`` or ``mixed_bfloat16``.
-
-    Deviation: biases start at 0, not uniformly random.
     """
 
     exports = frozenset({"tflite"})
@@ -69,7 +67,8 @@ class SwinLSTM(NextFramePredictor):
                 "or crop the frames, or take fewer cells"
             )
         self.filters, self.levels, policy = filters, levels, self.dtype_policy
-        self.embed = keras.layers.Conv2D(filters, 2, 2, kernel_initializer=fan_in_uniform(), name="embed", dtype=policy)
+        starts = {"kernel_initializer": fan_in_uniform(), "bias_initializer": fan_in_bias(4 * frame_shape[-1])}
+        self.embed = keras.layers.Conv2D(filters, 2, 2, name="embed", dtype=policy, **starts)
         self.embed_norm = channel_norm("embed_norm", policy)
         width = [filters * 2**i for i in range(levels + 1)]
         down = zip(width, depths, heads, strict=levels == 0)
@@ -113,20 +112,19 @@ class SwinLSTM(NextFramePredictor):
         x, (old_down, old_up) = self.embed_norm(self.embed(inputs)), layers
         down, up, used = [], [], 0
 
-        def step(cell, x, state):
+        def step(cell, x, old, states):
             nonlocal used
             own = None if kept is None else kept[:, 2 * used : 2 * (used + cell.depth)]
             used += cell.depth
-            return cell(x, state, own)
+            x, new = cell(x, old, own)
+            states.append(new)
+            return x
 
-        for i, (cell, state) in enumerate(zip(self.down, old_down, strict=True)):
-            x, state = step(cell, x, state)
+        for i, (cell, old) in enumerate(zip(self.down, old_down, strict=True)):
+            x = step(cell, x, old, down)
             x = self.merges[i](x) if self.levels else x
-            down.append(state)
-        for cell, expand, state in zip(self.up, self.expands, old_up, strict=True):
-            x, state = step(cell, x, state)
-            x = expand(x)
-            up.append(state)
+        for cell, expand, old in zip(self.up, self.expands, old_up, strict=True):
+            x = expand(step(cell, x, old, up))
         return (tuple(down), tuple(up)), tf.sigmoid(self.output_conv(x))
 
     def step_noise(self, batch, num_inputs, seed, step):
@@ -152,7 +150,7 @@ class Merge(keras.layers.Layer):
 
     def build(self, shape):
         channels, policy = shape[-1], self.dtype_policy
-        self.norm, self.dense = channel_norm("norm", policy), dense(2 * channels, False, "dense", policy)
+        self.norm, self.dense = channel_norm("norm", policy), dense(channels, 2 * channels, "dense", policy, False)
         self.norm.build((*shape[:-1], 4 * channels))
         self.dense.build((*shape[:-1], 4 * channels))
 
@@ -174,7 +172,7 @@ class Expand(keras.layers.Layer):
 
     def build(self, shape):
         channels, policy = shape[-1], self.dtype_policy
-        self.dense, self.norm = dense(2 * channels, False, "dense", policy), channel_norm("norm", policy)
+        self.dense, self.norm = dense(channels, 2 * channels, "dense", policy, False), channel_norm("norm", policy)
         self.dense.build(shape)
         self.norm.build((*shape[:-1], channels // 2))
 
