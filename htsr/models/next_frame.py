@@ -67,7 +67,7 @@ class NextFramePredictor(VideoModel):
 
     @abstractmethod
     def initial_states(self, inputs) -> Any:
-        """Return the states before the first input: a nest of tensors, all of them with a row for every row of it."""
+        """Return the states before the first input: a nest of tensors with a row for every row of it, and scalars."""
 
     @abstractmethod
     def predict_next(self, layers: Any, inputs, *noise) -> tuple[Any, tf.Tensor]:
@@ -162,7 +162,8 @@ class NextFramePredictor(VideoModel):
             lambda layers, frame: self.predict_next(layers, frame)[0], frames[:-1], self.initial_states(frames[0])
         )
         return tf.nest.map_structure(
-            lambda x: tf.tile(x, [num_samples, *[1] * (len(x.shape) - 1)]), RolloutState(layers, frames[-1])
+            lambda x: tf.tile(x, [num_samples, *[1] * (len(x.shape) - 1)]) if x.shape.rank else x,
+            RolloutState(layers, frames[-1]),
         )
 
     def advance(self, state, length):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from htsr.published.layouts import Pairs, channels_last, layer_pairs, normalised_pairs
+from htsr.published.layouts import Pairs, Recipe, channels_last, layer_pairs, normalised_pairs
 from htsr.published.patches import patching, published_frames
 from htsr.published.readers.tensors import Contents, axis, count_layers
 
@@ -30,6 +30,9 @@ MIM = {**PUBLISHED, "cell": "mim", "cell.truncated": True}
 MAU_SIGNATURE = ("srcnn.0.weight", "cell_list.0.conv_t.0.weight", "cell_list.0.conv_t_next.0.weight")
 MAU_UNREAD = r"(merge|conv_last_sr)\.(weight|bias)"
 MAU = {**PUBLISHED, "cell": "mau", "embed": True, "cell.tau": 5}
+E3D_SIGNATURE = ("conv_last.weight", "cell_list.0._norm_c_t.weight", "cell_list.0.conv_gm.0.conv3d.weight")
+E3D_UNREAD = r"cell_list\.\d+\.conv_gm\.0\.conv3d\.weight"
+E3D = {"context": 10, "remember": False, "loss": "l1_l2", "sampling": "scheduled", "sampling_steps": 50000}
 PREDRNNV2 = {**PUBLISHED, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1}
 
 _PARTS = {"conv_x": "inputs_conv", "conv_h": "hidden_conv"}
@@ -43,6 +46,10 @@ _CAUSAL_PARTS = {
 }
 _MAU_PARTS = {
     "conv_t": "fused_conv", "conv_t_next": "temporal_conv", "conv_s": "inputs_conv", "conv_s_next": "spatial_conv",
+}  # fmt: skip
+_E3D_PARTS = {
+    "conv_x.0": "inputs_conv", "conv_h.0": "hidden_conv", "conv_new_cell.0": "new_cell_conv",
+    "conv_new_gm.0": "new_memory_conv", "conv_last": "join",
 }  # fmt: skip
 _MIM_PARTS = {"conv_x_cc": "inputs_conv", "conv_t_cc": "hidden_conv", "conv_s_cc": "memory_conv"}
 
@@ -102,6 +109,28 @@ def mau_pairs(model) -> Pairs:
         for theirs, ours in _MAU_PARTS.items():
             found += normalised_pairs(getattr(cell, ours), f"cell_list.{i}.{theirs}")
     return found
+
+
+def e3d_pairs(model) -> Pairs:
+    """The variables of an ``E3DLSTM`` model, and where they are."""
+    found = [(model.output_conv.kernel, _over_time("conv_last.weight"))]
+    for i, cell in enumerate(model.cells):
+        prefix = f"cell_list.{i}."
+        for theirs, ours in _E3D_PARTS.items():
+            found.append((getattr(cell, ours).conv.kernel, _over_time(f"{prefix}{theirs}.conv3d.weight")))
+        found.append((cell.norm.gamma, _moments(f"{prefix}_norm_c_t.weight")))
+        found.append((cell.norm.beta, _moments(f"{prefix}_norm_c_t.bias")))
+    return found
+
+
+def _over_time(name: str) -> Recipe:
+    """A kernel (out, in, time, row, column) as one of maps that have moments, then channels, side by side."""
+    return Recipe((name,), lambda a: a.transpose(3, 4, 2, 1, 0).reshape(*a.shape[3:], -1, a.shape[0]))
+
+
+def _moments(name: str) -> Recipe:
+    """Weights (channel, time, row, column) of such a map."""
+    return Recipe((name,), lambda a: a.transpose(2, 3, 1, 0).reshape(*a.shape[2:], -1))
 
 
 def _peephole_pairs(layer, prefix: str) -> Pairs:
@@ -167,6 +196,18 @@ def infer_mau(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
         "layer_norm": True,
         "reduction": reduction,
         **patching(axis(tensors, "srcnn.0.weight", 0), grid, {"patch_size": 1, **given}),
+    }
+
+
+def infer_e3d(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of E3D-LSTM, whose normalisation always tells the size of the frames."""
+    tensors = contents.tensors
+    layers = count_layers(tensors, "cell_list.{}.conv_last.conv3d.weight")
+    grid = [axis(tensors, "cell_list.0._norm_c_t.weight", i) for i in (2, 3)]
+    return {
+        "filters": [axis(tensors, f"cell_list.{i}.conv_last.conv3d.weight", 0) for i in range(layers)],
+        "kernel_size": axis(tensors, "cell_list.0.conv_x.0.conv3d.weight", -1),
+        **patching(axis(tensors, "conv_last.weight", 0), grid, given),
     }
 
 

@@ -129,6 +129,12 @@ SOURCES: dict[str, Source] = {
         {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
         unread=phydnet.UNREAD, guess=phydnet.guess,
     ),
+    "e3d_lstm": Source(
+        "E3D-LSTM (ICLR 2019), OpenSTL's code",
+        "e3d_lstm", read_state_dict, openstl.E3D_SIGNATURE, openstl.e3d_pairs, openstl.infer_e3d, openstl.E3D,
+        {"batch_size": 16, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8},
+        kept=("remember",), unread=openstl.E3D_UNREAD,
+    ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""
     ),

@@ -18,7 +18,8 @@ CASES = {
     "predrnnpp": ({"filters": [8, 8, 8]}, 5e-4),
     "predrnnv2": ({"filters": [8, 8]}, 1e-4),
     "mim": ({"filters": [8, 8, 8]}, 1e-4),
-    "mau": ({"filters": [8, 8], "layer_norm": True, "patch_size": 1, "reduction": 4}, 1e-4),
+    "e3d_lstm": ({"filters": [8, 8], "history": 25}, 1e-4),
+    "mau": ({"filters": [8, 8], "patch_size": 1, "reduction": 4}, 1e-4),
 }
 
 
@@ -28,10 +29,10 @@ def case(request):
     arrays, (own, tolerance) = dict(np.load(DATA / f"{name}_small.npz")), CASES[name]
     published = {key: value for key, value in SOURCES[name].published.items() if not key.startswith("cell.")}
     cell = {key.removeprefix("cell."): v for key, v in SOURCES[name].published.items() if key.startswith("cell.")}
-    arguments = {"kernel_size": 5, "layer_norm": False, **published, **own}
-    if cell:
-        arguments["cell"] = {"name": arguments["cell"], **cell}
-    model = build_model("recurrent", frame_shape=(32, 32, 1), **arguments)
+    arguments = {"kernel_size": 5, **published, **own}
+    if SOURCES[name].model == "recurrent":
+        arguments |= {"layer_norm": name == "mau", "cell": {"name": arguments["cell"], **cell}}
+    model = build_model(SOURCES[name].model, frame_shape=(32, 32, 1), **arguments)
     pairs = SOURCES[name].pairs(model)
     assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
     assert set(names_of(pairs)) == {key.removeprefix("sd/") for key in arrays if key.startswith("sd/")}
@@ -62,6 +63,11 @@ def masks(arrays):
     return {"tf": np.ones((2, 19), bool), "ar": ar, "ss": ss}
 
 
+# Gradients are near within a share of their largest, and Adam's step is compared above another one: an absolute error has
+# signs, and E3D-LSTM's own norms of gradients in float32 and float64 differ by 1e-3.
+GRADIENTS = {"e3d_lstm": (4e-3, 3e-2)}
+
+
 def near(got, want, tolerance, name=""):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=name)
 
@@ -88,6 +94,13 @@ def test_states(case):
     if name == "mau":  # what its second layer was given is what the first one gave
         near(layers[1].spatial[:, -1], last(arrays["state/step2/layer0/out1"]), tolerance)
         layers = [(state.temporal[:, -1],) for state in layers]
+    if name == "e3d_lstm":  # of which both moments are kept side by side
+        layers = layers[1]
+        for i, state in enumerate(layers):
+            for j, value in enumerate(state[:2]):
+                want = np.moveaxis(arrays[f"state/step2/layer{i}/out{j}"], (1, 2), (4, 3))
+                near(value, want.reshape(value.shape), tolerance, f"layer {i}, {j}")
+        return
     for i, state in enumerate(layers):
         for j, value in enumerate(state[: 5 if name == "predrnnv2" else 3]):
             near(value, last(arrays[f"state/step2/layer{i}/out{j}"]), tolerance, f"layer {i}, {j}")
@@ -95,7 +108,8 @@ def test_states(case):
 
 @pytest.mark.usefixtures("plain_graphs")
 def test_gradients_and_a_step_of_adam(case):
-    _, model, arrays, pairs, _ = case
+    name, model, arrays, pairs, _ = case
+    tolerance, above = GRADIENTS.get(name, (1e-3, 1e-4))
     model.teacher_mask = lambda *_: tf.constant(masks(arrays)["ss"])
     x = frames(arrays)
     with tf.GradientTape() as tape:
@@ -111,7 +125,7 @@ def test_gradients_and_a_step_of_adam(case):
             np.testing.assert_allclose(np.linalg.norm(grad), arrays[f"grad_norm/{first}"], rtol=1e-3, err_msg=first)
             norms += 1
         if all(f"grad_ss/{key}" in arrays for key in recipe.names):
-            near(grad, recipe(lambda key: arrays[f"grad_ss/{key}"]), 1e-3, variable.path)
+            near(grad, recipe(lambda key: arrays[f"grad_ss/{key}"]), tolerance, variable.path)
             small += 1
     assert norms > 0.7 * len(pairs)
     assert small
@@ -120,6 +134,6 @@ def test_gradients_and_a_step_of_adam(case):
     for (variable, recipe), grad, start in zip(pairs, grads, before, strict=True):
         if all(f"adam1/{key}" in arrays for key in recipe.names):
             want = recipe(lambda key: arrays[f"adam1/{key}"])
-            there = np.abs(grad) > 1e-6 + 1e-4 * np.abs(grad).max()  # below, rounding decides
+            there = np.abs(grad) > 1e-6 + above * np.abs(grad).max()  # below, rounding decides
             np.testing.assert_allclose(variable.numpy()[there], want[there], rtol=0, atol=5e-6, err_msg=variable.path)
         variable.assign(start)

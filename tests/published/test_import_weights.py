@@ -39,6 +39,7 @@ TORCH = {
     "mau": ("mau_small", ()),
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
+    "e3d_lstm": ("e3d_lstm_small", ()),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
