@@ -49,6 +49,7 @@ ROWS = {
     "phydnet": {"name": "phydnet", "frame_shape": (8, 12, 2), "filters": 32, "lstm_filters": [4, 32], "context": 3},
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},
+    "fc_lstm": {"name": "fc_lstm", "frame_shape": (4, 4, 2), "units": [16, 16], "context": 3},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

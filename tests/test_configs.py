@@ -33,6 +33,7 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "lmc_memory/mmnist_laptop.yml",
     "mazes_laptop.yml",
     "e3d_lstm/mmnist_laptop.yml",
+    "fc_lstm/mmnist_laptop.yml",
     "phydnet/mmnist_laptop.yml",
     "swin_lstm/mmnist_laptop.yml",
     "motionrnn/mmnist_laptop.yml",
@@ -53,6 +54,7 @@ SHORT_CLIPS = {
     | {"train.valid_context": 9},
     "recurrent": {"data.seq_len": 8, "model.context": 4},
     "e3d_lstm": {"data.seq_len": 6, "model.context": 4},
+    "fc_lstm": {"data.seq_len": 6, "model.context": 4},
     "phydnet": {"data.seq_len": 6, "model.context": 4},
     "swin_lstm": {"data.seq_len": 6, "model.context": 4},
 }
@@ -67,6 +69,7 @@ NARROW = {
     "lmc_memory": {"model.filters": 4, "model.layers": 1},
     "recurrent": {"model.filters": "[4, 4]"},
     "e3d_lstm": {"model.filters": "[4, 4]"},
+    "fc_lstm": {"model.units": "[8]"},
     "phydnet": {"model.lstm_filters": "[4, 32]"},
     "swin_lstm": {"model.filters": 4},
 }

@@ -4,6 +4,7 @@ from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.models.e3d_lstm.model import E3DLSTM
+from htsr.models.fc_lstm import FCLSTM
 from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
 from htsr.models.phydnet.model import PhyDNet
@@ -17,6 +18,7 @@ MODELS: dict[str, type[VideoModel]] = {
     "swin_lstm": SwinLSTM,
     "phydnet": PhyDNet,
     "e3d_lstm": E3DLSTM,
+    "fc_lstm": FCLSTM,
 }
 
 

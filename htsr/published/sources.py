@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl, phydnet, swin_lstm
+from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -134,6 +134,11 @@ SOURCES: dict[str, Source] = {
         "e3d_lstm", read_state_dict, openstl.E3D_SIGNATURE, openstl.e3d_pairs, openstl.infer_e3d, openstl.E3D,
         {"batch_size": 16, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8},
         kept=("remember",), unread=openstl.E3D_UNREAD,
+    ),
+    "fc_lstm": Source(
+        "FC-LSTM (arXiv 1502.04681), of PyTorch's LSTMs",
+        "fc_lstm", read_state_dict, fc_lstm.SIGNATURE, fc_lstm.pairs, fc_lstm.infer, fc_lstm.PUBLISHED,
+        {"batch_size": 80, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8}, guess=fc_lstm.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

@@ -63,8 +63,8 @@ def masks(arrays):
     return {"tf": np.ones((2, 19), bool), "ar": ar, "ss": ss}
 
 
-# Gradients are near within a share of their largest, and Adam's step is compared above another one: an absolute error has
-# signs, and E3D-LSTM's own norms of gradients in float32 and float64 differ by 1e-3.
+# Gradients are near within a share of their largest, and Adam's step is compared above another one: an absolute error
+# has signs, and E3D-LSTM's own norms of gradients in float32 and float64 differ by 1e-3.
 GRADIENTS = {"e3d_lstm": (4e-3, 3e-2)}
 
 

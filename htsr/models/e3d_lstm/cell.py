@@ -14,8 +14,8 @@ class E3DLSTMState(NamedTuple):
     """What ``E3DLSTMCell`` carries.
 
     Maps ``(batch, rows, columns, 2 * filters)`` are of two moments, the channels of the earlier one first. ``past`` has
-    the cells of the last steps as tokens, ``(batch, history * 2 * rows * columns, filters)``, the newest last; ``known``
-    is how many there are, a scalar: at first one, of zeros.
+    the cells of the last steps as tokens, ``(batch, history * 2 * rows * columns, filters)``, the newest last. ``known``
+    says how many there are, a scalar: at first one, of zeros.
     """
 
     hidden: tf.Tensor
