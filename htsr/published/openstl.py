@@ -30,7 +30,7 @@ MIM = {**PUBLISHED, "cell": "mim", "cell.truncated": True}
 MAU_SIGNATURE = ("srcnn.0.weight", "cell_list.0.conv_t.0.weight", "cell_list.0.conv_t_next.0.weight")
 MAU_UNREAD = r"(merge|conv_last_sr)\.(weight|bias)"
 MAU = {**PUBLISHED, "cell": "mau", "embed": True, "cell.tau": 5}
-E3D_SIGNATURE = ("conv_last.weight", "cell_list.0._norm_c_t.weight", "cell_list.0.conv_gm.0.conv3d.weight")
+E3D_SIGNATURE = ("conv_last.weight", "cell_list.0._norm_c_t.weight", "cell_list.0.conv_new_gm.0.conv3d.weight")
 E3D_UNREAD = r"cell_list\.\d+\.conv_gm\.0\.conv3d\.weight"
 E3D = {"context": 10, "remember": False, "loss": "l1_l2", "sampling": "scheduled", "sampling_steps": 50000}
 PREDRNNV2 = {**PUBLISHED, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1}
@@ -116,7 +116,8 @@ def e3d_pairs(model) -> Pairs:
     found = [(model.output_conv.kernel, _over_time("conv_last.weight"))]
     for i, cell in enumerate(model.cells):
         prefix = f"cell_list.{i}."
-        for theirs, ours in _E3D_PARTS.items():
+        parts = _E3D_PARTS | ({} if cell.memory_conv is None else {"conv_gm.0": "memory_conv"})
+        for theirs, ours in parts.items():
             found.append((getattr(cell, ours).conv.kernel, _over_time(f"{prefix}{theirs}.conv3d.weight")))
         found.append((cell.norm.gamma, _moments(f"{prefix}_norm_c_t.weight")))
         found.append((cell.norm.beta, _moments(f"{prefix}_norm_c_t.bias")))

@@ -13,9 +13,9 @@ from htsr.models.recurrent.blocks.attention import attend
 class E3DLSTMState(NamedTuple):
     """What ``E3DLSTMCell`` carries.
 
-    Maps ``(batch, rows, columns, 2 * filters)`` are of two moments, the channels of the earlier one first. ``past`` has
-    the cells of the last steps as tokens, ``(batch, history * 2 * rows * columns, filters)``, the newest last. ``known``
-    says how many there are, a scalar: at first one, of zeros.
+    Maps ``(batch, rows, columns, 2 * filters)`` are of two moments, the channels of the earlier one first. ``past``,
+    ``(batch, history * 2 * rows * columns, filters)``, has the cells of the last steps as tokens, the newest last.
+    ``known`` says how many there are, a scalar: at first one, of zeros.
     """
 
     hidden: tf.Tensor
