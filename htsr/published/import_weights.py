@@ -42,8 +42,7 @@ def import_weights(
     ``overrides`` change them. ``imported.json`` in the folder says where each argument is from.
 
     Args:
-        source: whose code wrote the weights: ``htsr``, ``cwvae``, ``cms_lstm``, ``conv_lstm``, ``predrnn``,
-            ``motionrnn``, ``gmg`` or ``lmc_memory``.
+        source: whose code wrote the weights, a key of ``htsr.published.sources.SOURCES``.
         file: a file of ``torch.save`` or safetensors; of ``htsr`` and ``cwvae`` the folder of a checkpoint of
             TensorFlow 1, or the path that its files have in common. The authors' ``config.yml`` is looked for above it.
         out: the run folder to create; it appears only when it is complete.
