@@ -39,6 +39,7 @@ TORCH = {
     "mau": ("mau_small", ()),
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
+    "simvp": ("simvp_gsta", ("model.frame_shape=[32,32,2]",)),
     "e3d_lstm": ("e3d_lstm_small", ()),
     "fc_lstm": ("fclstm_small", ("model.frame_shape=[16,16,1]", "model.context=4")),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
@@ -99,6 +100,9 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
     if source == "fc_lstm":
         clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
         return model.rollout(clip, 3)[0], want, 1e-5
+    if source == "simvp":
+        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
+        return model.rollout(clip, 7)[0], want, 1e-4 * np.abs(want).max()
     if source == "phydnet":
         clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
         return model.rollout(clip, 6)[0], want, 1e-4
