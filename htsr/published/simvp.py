@@ -17,6 +17,7 @@ SIGNATURE = ("enc.enc.0.conv.conv.weight", "dec.dec.0.conv.conv.0.weight", "dec.
 UNREAD = r".*\.(num_batches_tracked|attn_mask|relative_position_index)"
 
 _MLP = {"mlp.widen": "mlp.fc1", "mlp.narrow": "mlp.fc2"}
+_ATTENTION = {"attention.qkv": "attn.qkv", "attention.output_layer": "attn.proj"}
 _NORMS = {"norm1": "norm1", "norm2": "norm2"}
 _UNIT = "attn.spatial_gating_unit"
 _LARGE_KERNEL = {
@@ -29,13 +30,50 @@ BLOCKS: dict[str, dict[str, str]] = {
     "GSTA": _LARGE_KERNEL,
     "VAN": _LARGE_KERNEL,
     "TAU": {**_LARGE_KERNEL, "attention.squeeze": f"{_UNIT}.fc.0", "attention.excite": f"{_UNIT}.fc.2"},
-}
-# Names that only this translator has, or the first in this order has: in its first block, which has all of them.
+    "ConvMixer": {"conv": "conv_dw", "mix": "conv_pw", "norm1": "norm_1", "norm2": "norm_2"},
+    "ConvNeXt": {"conv": "conv_dw", "norm": "norm", "scale1": "gamma", **_MLP},
+    "PoolFormer": {**_NORMS, **_MLP, "scale1": "layer_scale_1", "scale2": "layer_scale_2"},
+    "HorNet": {
+        **_NORMS, "before": "gnconv.proj_in", "conv": "gnconv.dwconv", "after": "gnconv.proj_out",
+        **{f"orders{i}": f"gnconv.pws.{i}" for i in range(3)},
+        "mlp.widen": "pwconv1", "mlp.narrow": "pwconv2", "scale1": "gamma1", "scale2": "gamma2",
+    },
+    "MLPMixer": {
+        **_NORMS, "mix.widen": "mlp_tokens.fc1", "mix.narrow": "mlp_tokens.fc2",
+        "mlp.widen": "mlp_channels.fc1", "mlp.narrow": "mlp_channels.fc2",
+    },
+    "MogaNet": {
+        **_NORMS, **_MLP, "mlp.conv": "mlp.dwconv", "mlp.common": "mlp.decompose", "mlp.contrast": "mlp.sigma",
+        "attention.before": "attn.proj_1", "attention.gate": "attn.gate", "attention.after": "attn.proj_2",
+        "attention.contrast": "attn.sigma", "attention.mix": "attn.value.PW_conv",
+        "attention.near": "attn.value.DW_conv0", "attention.wider": "attn.value.DW_conv1",
+        "attention.widest": "attn.value.DW_conv2", "scale1": "layer_scale_1", "scale2": "layer_scale_2",
+    },
+    "ViT": {**_NORMS, **_MLP, **_ATTENTION},
+    "Swin": {**_NORMS, **_MLP, **_ATTENTION, "attention.bias": "attn.relative_position_bias_table"},
+    "UniFormer": {
+        **_NORMS, **_MLP, **_ATTENTION, "position": "pos_embed", "scale1": "gamma_1", "scale2": "gamma_2",
+    },
+    "UniFormer.local": {
+        **_NORMS, **_MLP, "position": "pos_embed", "before": "conv1", "conv": "attn", "after": "conv2",
+    },
+}  # fmt: skip
+# A name that, of all first blocks, only those of this translator have, or the first one in this order.
 _TELLING = {
     "incep_u": "conv1.weight",
     "tau": f"block.{_UNIT}.fc.0.weight",
     "van": f"block.{_UNIT}.conv1.weight",
+    "conv_mixer": "block.conv_pw.weight",
+    "conv_next": "block.conv_dw.weight",
+    "hornet": "block.gnconv.proj_in.weight",
+    "mlp_mixer": "block.mlp_tokens.fc1.weight",
+    "moganet": "block.attn.gate.weight",
+    "uniformer": "block.pos_embed.weight",
+    "swin": "block.attn.relative_position_bias_table",
+    "vit": "block.attn.qkv.weight",
+    "poolformer": "block.layer_scale_1",
 }
+_FIRST_NORMS = ("norm1", "norm_1", "norm")
 _WIDENING = ("mlp.fc1", "mlp_channels.fc1", "pwconv1")
 
 
@@ -55,11 +93,16 @@ def named_parts(model) -> list[tuple[Any, str]]:
         return found + _incep_u_parts(model.translator)
     projections = iter(model.translator.projections)
     for i, block in enumerate(model.translator.blocks):
-        for ours, theirs in BLOCKS[type(block).__name__].items():
+        for ours, theirs in names_of_block(block).items():
             found.append((operator.attrgetter(ours)(block), f"hid.enc.{i}.block.{theirs}"))
         if block.widens:
             found.append((next(projections), f"hid.enc.{i}.reduction"))
     return found
+
+
+def names_of_block(block) -> dict[str, str]:
+    """Attributes of a block, and their names in the original."""
+    return BLOCKS[type(block).__name__ + (".local" if getattr(block, "local", False) else "")]
 
 
 def _incep_u_parts(translator) -> list[tuple[Any, str]]:
@@ -74,7 +117,7 @@ def _incep_u_parts(translator) -> list[tuple[Any, str]]:
 
 def _part_pairs(part, name: str) -> Pairs:
     if isinstance(part, keras.Variable):
-        return [(part, Recipe((name,), lambda a: a.reshape(-1)))]
+        return [(part, Recipe((name,), lambda a: a.reshape(part.shape)))]
     if isinstance(part, BatchNorm):
         averages = [
             (part.moving_mean, same(f"{name}.running_mean")),
@@ -111,26 +154,26 @@ def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:
     name = next((name for name, sign in _TELLING.items() if f"hid.enc.0.{sign}" in tensors), None)
     if name is None:
         raise InputError("hid.enc.0 has no parameters of a translator that can be imported; check --from")
-    filters = axis(tensors, SIGNATURE[0], 0)
-    wide, found = _maps(contents, name), {}
+    filters, found = axis(tensors, SIGNATURE[0], 0), {}
     if name == "incep_u":
+        wide, norm = axis(tensors, "hid.enc.0.conv1.weight", 1), "layers.0.norm.weight"
         hidden = axis(tensors, "hid.enc.0.layers.0.conv.weight", 0)
     else:
-        reduction = "hid.enc.0.reduction.weight"
+        norm = next((f"block.{n}.weight" for n in _FIRST_NORMS if f"hid.enc.0.block.{n}.weight" in tensors), "block")
+        wide, reduction = axis(tensors, f"hid.enc.0.{norm}", 0), "hid.enc.0.reduction.weight"
         hidden = axis(tensors, reduction, 0) if reduction in tensors else wide
         if name == "van" and axis(tensors, f"hid.enc.0.{_TELLING['van']}", 0) == 2 * wide:
             name = "gsta"
         for part in _WIDENING:
             if (weight := f"hid.enc.0.block.{part}.weight") in tensors:
                 found["translator.mlp_ratio"] = axis(tensors, weight, 0) // axis(tensors, weight, 1)
-    depth = "hid.enc.{}.layers.0.conv.weight" if name == "incep_u" else "hid.enc.{}.block." + _own(tensors)
     return {
         "filters": filters,
         "stages": count_layers(tensors, "enc.enc.{}.conv.conv.weight"),
         "context": wide // filters,
         "translator": name,
         "translator.filters": hidden,
-        "translator.depth": count_layers(tensors, depth),
+        "translator.depth": count_layers(tensors, f"hid.enc.{{}}.{norm}"),
         **found,
     }
 
@@ -142,16 +185,3 @@ def guess(contents: Contents, certain: Mapping[str, Any]) -> dict[str, Any]:
     shape = shapes.get((channels, certain["context"]))
     loss = {"divergence": 0.1} if certain["translator"] == "tau" else {}
     return loss | ({"frame_shape": shape} if shape else {})
-
-
-def _maps(contents: Contents, name: str) -> int:
-    """Channels of all maps of a context."""
-    if name == "incep_u":
-        return axis(contents.tensors, "hid.enc.0.conv1.weight", 1)
-    first = next(weight for weight in contents.tensors if weight.startswith("hid.enc.0.block.norm"))
-    return axis(contents.tensors, first, 0)
-
-
-def _own(tensors) -> str:
-    """A name that all blocks have."""
-    return next(name for name in tensors if name.startswith("hid.enc.0.block.norm")).removeprefix("hid.enc.0.block.")

@@ -13,7 +13,7 @@ from htsr.models import build_model
 from htsr.models.simvp.model import differential_divergence
 from htsr.models.simvp.translators import TRANSLATORS
 from htsr.published.layouts import names_of
-from htsr.published.simvp import BLOCKS, named_parts, pairs
+from htsr.published.simvp import named_parts, names_of_block, pairs
 
 DATA = Path(__file__).parents[1] / "fixtures"
 
@@ -66,7 +66,7 @@ def recorded(model, x):
     layers += [(stage, f"enc.enc.{i}") for i, stage in enumerate(model.encoder.stages)]
     layers += [(stage, f"dec.dec.{i}") for i, stage in enumerate(model.decoder.stages)]
     for i, block in enumerate(getattr(model.translator, "blocks", [])):
-        parts = {ours.split(".")[0]: theirs.split(".")[0] for ours, theirs in BLOCKS[type(block).__name__].items()}
+        parts = {ours.split(".")[0]: theirs.split(".")[0] for ours, theirs in names_of_block(block).items()}
         prefix = f"hid.enc.{i}.block"
         layers += [(block, prefix)]
         layers += [(getattr(block, ours), f"{prefix}.{theirs}") for ours, theirs in parts.items()]

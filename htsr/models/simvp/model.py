@@ -58,7 +58,7 @@ class SimVP(BlockPredictor):
                 f"height and width must be multiples of {factor}, received {tuple(frame_shape[:2])}; resize or crop "
                 "the frames, or take fewer stages"
             )
-        self.divergence, policy = divergence, self.dtype_policy
+        self.context, self.divergence, policy = context, divergence, self.dtype_policy
         self.grid = tuple(side // factor for side in frame_shape[:2])
         self.encoder = Encoder(filters, stages, name="encoder", dtype=policy)
         self.translator = make_translator(translator, context * filters, policy)

@@ -6,13 +6,25 @@ from typing import Any
 from htsr.checks import did_you_mean, require_choice
 from htsr.errors import InputError
 from htsr.models.simvp.translators.block import Block, Chain
+from htsr.models.simvp.translators.convolutional import ConvMixer, ConvNeXt, HorNet, PoolFormer
 from htsr.models.simvp.translators.inception import IncepU
+from htsr.models.simvp.translators.moganet import MogaNet
+from htsr.models.simvp.translators.transformers import MLPMixer, Swin, UniFormer, ViT
 from htsr.models.simvp.translators.visual_attention import GSTA, TAU, VAN
 
 BLOCKS: dict[str, type[Block]] = {
+    "conv_mixer": ConvMixer,
+    "conv_next": ConvNeXt,
     "gsta": GSTA,
+    "hornet": HorNet,
+    "mlp_mixer": MLPMixer,
+    "moganet": MogaNet,
+    "poolformer": PoolFormer,
+    "swin": Swin,
     "tau": TAU,
+    "uniformer": UniFormer,
     "van": VAN,
+    "vit": ViT,
 }
 TRANSLATORS = ("incep_u", *BLOCKS)
 
