@@ -50,6 +50,7 @@ ROWS = {
     | {"window": 2, "context": 3},
     "simvp": {**SIMVP, "translator": {"name": "incep_u", "filters": 16, "depth": 2}},
     "gsta": {**SIMVP, "translator": {"name": "gsta", **CHAIN}, "dtype": "mixed_bfloat16"},
+    "swin": {**SIMVP, "translator": {"name": "swin", **CHAIN}},
     "phydnet": {"name": "phydnet", "frame_shape": (8, 12, 2), "filters": 32, "lstm_filters": [4, 32], "context": 3},
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},
