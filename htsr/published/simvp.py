@@ -7,8 +7,6 @@ from typing import Any
 import keras
 
 from htsr.errors import InputError
-from htsr.layers.batch_norm import BatchNorm
-from htsr.layers.group_norm import GroupNorm
 from htsr.models.simvp.translators.inception import IncepU
 from htsr.published.layouts import Pairs, Recipe, kernel, same, vector_norm_pairs
 from htsr.published.readers.tensors import Contents, axis, count_layers
@@ -118,14 +116,10 @@ def _incep_u_parts(translator) -> list[tuple[Any, str]]:
 def _part_pairs(part, name: str) -> Pairs:
     if isinstance(part, keras.Variable):
         return [(part, Recipe((name,), lambda a: a.reshape(part.shape)))]
-    if isinstance(part, BatchNorm):
-        averages = [
-            (part.moving_mean, same(f"{name}.running_mean")),
-            (part.moving_variance, same(f"{name}.running_var")),
-        ]
-        return vector_norm_pairs(part, name) + averages
-    if isinstance(part, GroupNorm | keras.layers.LayerNormalization):
-        return vector_norm_pairs(part, name)
+    if hasattr(part, "gamma"):
+        averages = (("moving_mean", "running_mean"), ("moving_variance", "running_var"))
+        found = [(getattr(part, ours), same(f"{name}.{theirs}")) for ours, theirs in averages if hasattr(part, ours)]
+        return vector_norm_pairs(part, name) + found
     weight, bias = f"{name}.weight", f"{name}.bias"
     if name.endswith("conv.conv.0"):  # before a pixel shuffle, which has channels outermost
         return [
