@@ -19,6 +19,7 @@ from htsr.models.recurrent.cells.mau import MAUCell
 from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell, STLSTMState
+from htsr.models.swin_lstm.cell import SwinLSTMCell
 from htsr.ops.scan import scan
 
 rng = np.random.default_rng(0)
@@ -248,6 +249,7 @@ CELLS = {
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
     "causal_lstm": lambda: CausalLSTMCell(6, 3, layer_norm=True, highway=True),
     "mim": lambda: MIMCell(6, 3, layer_norm=True, truncated=True),
+    "swin_lstm": lambda: SwinLSTMCell(2, heads=1),
     "mau": lambda: MAUCell(2, 3, tau=2),
     "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
     "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
@@ -256,11 +258,11 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("name", ["causal_lstm", "mim"])
-def test_blocks_around_any_cell(name):
+@pytest.mark.parametrize("arguments", [{"name": "causal_lstm"}, {"name": "mim"}, {"name": "swin_lstm", "heads": 1}])
+def test_blocks_around_any_cell(arguments):
     """CE gates what the cell is given, SE updates the hidden and cell state it makes; other states pass by."""
-    x = maps(CHANNELS)
-    cell = make_cells({"name": name, "ce": 2, "se": [2]}, [FILTERS, FILTERS], 3, False, "float32")[1]
+    x = maps(FILTERS)
+    cell = make_cells({**arguments, "ce": 2, "se": [2]}, [FILTERS, FILTERS], 3, False, "float32")[1]
     plain = cell.cell
     states = cell.initial_state(x)
     cell.build(x.shape)

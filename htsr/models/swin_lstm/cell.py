@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from htsr.errors import InputError
 from htsr.layers.conv_lstm import zero_state
 from htsr.layers.window_attention import WindowAttention, channel_norm, dense
 
@@ -44,15 +45,24 @@ class SwinLSTMCell(keras.layers.Layer):
         The output, which is the new hidden state, and the new ``SwinLSTMState``.
     """
 
-    def __init__(self, filters: int, depth: int, heads: int, window: int, **kwargs):
+    state_type = SwinLSTMState
+    handed: tuple[str, ...] = ()
+
+    def __init__(self, filters: int, depth: int = 2, heads: int = 4, window: int = 4, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.depth, policy = filters, depth, self.dtype_policy
+        self.filters, self.depth, self.heads, self.window = filters, depth, heads, window
+        policy = self.dtype_policy
         self.blocks = [
             SwinBlock(heads, window, i % 2 * (window // 2), i % 2 == 0, name=f"block{i}", dtype=policy)
             for i in range(depth)
         ]
 
     def build(self, inputs_shape, states_shape=None):
+        if inputs_shape[-1] != self.filters:
+            raise InputError(
+                f"swin_lstm has states of as many channels as its input, {inputs_shape[-1]}, received filters "
+                f"{self.filters}; give all layers the same number, and set embed"
+            )
         for block in self.blocks:
             block.build(inputs_shape)
 
@@ -70,6 +80,10 @@ class SwinLSTMCell(keras.layers.Layer):
         cell = gate * (states.cell + tf.tanh(y))
         hidden = gate * tf.tanh(cell)
         return hidden, SwinLSTMState(hidden, cell)
+
+    def get_config(self):
+        names = ("filters", "depth", "heads", "window")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("htsr")

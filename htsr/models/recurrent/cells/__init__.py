@@ -16,6 +16,7 @@ from htsr.models.recurrent.cells.mau import MAUCell
 from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell
+from htsr.models.swin_lstm.cell import SwinLSTMCell
 
 CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
     "cms_lstm": CMSLSTMCell,
@@ -25,6 +26,7 @@ CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
     "causal_lstm": CausalLSTMCell,  # PredRNN++
     "mim": MIMCell,
     "mau": MAUCell,
+    "swin_lstm": SwinLSTMCell,
     "motionrnn": motionrnn_cell,
     "gmg": GMGCell,
 }
@@ -53,7 +55,7 @@ def make_cells(
             ``ContextEmbedding`` before it, and ``se``, the scales of a ``SpatiotemporalExpression`` behind it, are
             taken with any cell: 5 and [1, 2, 4] by default in ``cms_lstm``, 0 and [] (no block) in the others.
         filters: of the layers, first layer first.
-        kernel_size, layer_norm: of cells and blocks.
+        kernel_size, layer_norm: of blocks, and of cells that have such arguments.
         dtype: of cells and blocks.
         decoupled: of the cells, which must have such an argument.
 
@@ -82,7 +84,8 @@ def make_cells(
     for i, size in enumerate(filters):
         own |= {key: place(i, len(filters)) for key, place in placed.items()}
         try:
-            made = CELLS[name](size, **own, **common, name=f"cell{i}")
+            given = {key: value for key, value in common.items() if key in (*parameters, "dtype")}
+            made = CELLS[name](size, **own, **given, name=f"cell{i}")
             if any(blocks.values()):
                 if not {"hidden", "cell"} <= set(made.state_type._fields):
                     raise InputError(f"cell {name} has no hidden and cell state for ce and se; leave them out")
