@@ -320,6 +320,16 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("predrnn", "conv_lstm", r"of conv_lstm with this config: names 2 \(cell_list.0.conv_m.0.weight, .*\) unknown"),
         ("gmg", "motionrnn", r"names 92 \(cell_list.0.attention_layer.layer_k.bias, .*\) unknown"),
         ("lmc_memory", "gmg", "holds no weights of gmg"),
+        ("predrnn", "predrnnpp", "holds no weights of predrnnpp"),
+        ("predrnnpp", "predrnn", r"missing and 11 \(cell_list.0.conv_c.0.weight, .*\) unknown"),
+        ("predrnn", "predrnnv2", "holds no weights of predrnnv2"),
+        ("mau", "mim", "holds no weights of mim"),
+        ("mim", "e3d_lstm", "holds no weights of e3d_lstm"),
+        ("e3d_lstm", "mau", "holds no weights of mau"),
+        ("phydnet", "swin_lstm", "holds no weights of swin_lstm"),
+        ("swin_lstm", "phydnet", "holds no weights of phydnet"),
+        ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
+        ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):

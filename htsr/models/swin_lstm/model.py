@@ -109,22 +109,15 @@ class SwinLSTM(NextFramePredictor):
         return tuple(states), tuple(first) + tuple(sizes)
 
     def predict_next(self, layers, inputs, kept=None):
-        x, (old_down, old_up) = self.embed_norm(self.embed(inputs)), layers
-        down, up, used = [], [], 0
-
-        def step(cell, x, old, states):
-            nonlocal used
-            own = None if kept is None else kept[:, 2 * used : 2 * (used + cell.depth)]
-            used += cell.depth
-            x, new = cell(x, old, own)
-            states.append(new)
-            return x
-
-        for i, (cell, old) in enumerate(zip(self.down, old_down, strict=True)):
-            x = step(cell, x, old, down)
+        x, (down, up) = self.embed_norm(self.embed(inputs)), map(list, layers)
+        depths = [2 * cell.depth for cell in (*self.down, *self.up)]
+        parts = iter([None] * len(depths) if kept is None else tf.split(kept, depths, -1))
+        for i, cell in enumerate(self.down):
+            x, down[i] = cell(x, down[i], next(parts))
             x = self.merges[i](x) if self.levels else x
-        for cell, expand, old in zip(self.up, self.expands, old_up, strict=True):
-            x = expand(step(cell, x, old, up))
+        for i, cell in enumerate(self.up):
+            x, up[i] = cell(x, up[i], next(parts))
+            x = self.expands[i](x)
         return (tuple(down), tuple(up)), tf.sigmoid(self.output_conv(x))
 
     def step_noise(self, batch, num_inputs, seed, step):
