@@ -330,6 +330,7 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("swin_lstm", "phydnet", "holds no weights of phydnet"),
         ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
         ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
+        ("phydnet", "simvp", "holds no weights of simvp"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):
