@@ -30,6 +30,8 @@ MODELS["tiny_blocks"] = TinyBlocks
 
 RECURRENT = {"name": "recurrent", "frame_shape": (16, 24, 2), "patch_size": 2, "filters": [4, 4], "context": 3}
 MOVING = {**RECURRENT, "embed": False, "layer_norm": False, "time_reversed": False}
+SIMVP = {"name": "simvp", "frame_shape": (8, 16, 2), "context": 8, "filters": 2, "stages": 2}
+CHAIN = {"filters": 16, "depth": 2, "mlp_ratio": 2, "drop_path": 0.1}
 ROWS = {
     "tiny_blocks": {"name": "tiny_blocks"},
     "htsr": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
@@ -48,6 +50,9 @@ ROWS = {
     "mau": {**MOVING, "cell": {"name": "mau", "tau": 2}, "embed": True, "patch_size": 1, "reduction": 4},
     "swin_lstm": {"name": "swin_lstm", "frame_shape": (16, 32, 2), "filters": 4, "depths": [1, 2], "heads": [1, 2]}
     | {"window": 2, "context": 3},
+    "simvp": {**SIMVP, "translator": {"name": "incep_u", "filters": 16, "depth": 2}},
+    "gsta": {**SIMVP, "translator": {"name": "gsta", **CHAIN}, "dtype": "mixed_bfloat16"},
+    "swin": {**SIMVP, "translator": {"name": "swin", **CHAIN}},
     "phydnet": {"name": "phydnet", "frame_shape": (8, 12, 2), "filters": 32, "lstm_filters": [4, 32], "context": 3},
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},

@@ -14,6 +14,7 @@ class HalvingConv(keras.layers.Conv2D):
 
     Args:
         filters: channels out.
+        start: initialises the kernel, by default ``fan_in_uniform``.
 
     Call arguments:
         x: ``(batch, rows, columns, channels)``.
@@ -22,8 +23,8 @@ class HalvingConv(keras.layers.Conv2D):
         ``(batch, rows / 2, columns / 2, filters)``, rounded up.
     """
 
-    def __init__(self, filters: int, **kwargs):
-        super().__init__(filters, 3, 2, kernel_initializer=fan_in_uniform(), **kwargs)
+    def __init__(self, filters: int, start=None, **kwargs):
+        super().__init__(filters, 3, 2, kernel_initializer=start or fan_in_uniform(), **kwargs)
 
     def call(self, x):
         return super().call(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))

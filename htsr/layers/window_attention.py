@@ -8,9 +8,10 @@ from htsr.errors import InputError
 from htsr.layers.convolution import fan_in_bias, fan_in_uniform
 
 
-def dense(fan_in: int, units: int, name: str, dtype, use_bias: bool = True) -> keras.layers.Dense:
-    """Return a dense layer from ``fan_in`` channels, initialised as PyTorch's."""
+def dense(fan_in: int, units: int, name: str, dtype, use_bias: bool = True, start=None) -> keras.layers.Dense:
+    """Return a dense layer from ``fan_in`` channels, initialised as PyTorch's, or by ``start`` with a bias of 0."""
     starts = {"kernel_initializer": fan_in_uniform(), "bias_initializer": fan_in_bias(fan_in)}
+    starts = starts if start is None else {"kernel_initializer": start}
     return keras.layers.Dense(units, use_bias=use_bias, name=name, dtype=dtype, **starts)
 
 
@@ -32,6 +33,7 @@ class WindowAttention(keras.layers.Layer):
         window: side of a window; it divides rows and columns of a larger map.
         shift: by how much windows are moved down and to the right.
         masked: whether what a moved window has from the other side of the map is hidden from the rest of it.
+        start: initialises the kernels, with biases of 0; None for PyTorch's way.
 
     Call arguments:
         x: ``(batch, rows, columns, channels)``, rows and columns known.
@@ -40,8 +42,9 @@ class WindowAttention(keras.layers.Layer):
         The same shape.
     """
 
-    def __init__(self, heads: int, window: int, shift: int = 0, masked: bool = True, **kwargs):
+    def __init__(self, heads: int, window: int, shift: int = 0, masked: bool = True, start=None, **kwargs):
         super().__init__(**kwargs)
+        self.start = start
         self.heads, self.window, self.shift, self.masked = heads, window, shift, masked
 
     def build(self, shape):
@@ -53,8 +56,8 @@ class WindowAttention(keras.layers.Layer):
         if channels % self.heads:
             raise InputError(f"heads must divide the {channels} channels, received {self.heads}")
         policy = self.dtype_policy
-        self.qkv = dense(channels, 3 * channels, "qkv", policy)
-        self.output_layer = dense(channels, channels, "output", policy)
+        self.qkv = dense(channels, 3 * channels, "qkv", policy, start=self.start)
+        self.output_layer = dense(channels, channels, "output", policy, start=self.start)
         self.qkv.build(shape)
         self.output_layer.build(shape)
         self.bias = self.add_weight(

@@ -9,12 +9,14 @@ from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
 from htsr.models.phydnet.model import PhyDNet
 from htsr.models.recurrent.model import RecurrentPredictor
+from htsr.models.simvp.model import SimVP
 from htsr.models.swin_lstm.model import SwinLSTM
 
 MODELS: dict[str, type[VideoModel]] = {
     "htsr": HTSR,
     "recurrent": RecurrentPredictor,
     "lmc_memory": LMCMemory,
+    "simvp": SimVP,
     "swin_lstm": SwinLSTM,
     "phydnet": PhyDNet,
     "e3d_lstm": E3DLSTM,

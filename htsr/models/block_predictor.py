@@ -47,11 +47,7 @@ class BlockPredictor(VideoModel):
 
     def loss_terms(self, clip, seed, step=None):
         """Return ``l2``, the squared error per clip, its mean over pixels and predicted frames."""
-        horizon = clip.shape[1] - self.num_inputs
-        if horizon < 1:
-            raise InputError(
-                f"{self.name} reads {self.num_inputs} frames, but clips have {clip.shape[1]}; set data.seq_len above it"
-            )
+        horizon = self._horizon(clip)
         _, frames = self._continue(self._begin(clip[:, : self.num_inputs]), (horizon - 1) // self.block)
         return {"l2": tf.reduce_mean(tf.square(frames[:, :horizon] - clip[:, self.num_inputs :]), [1, 2, 3, 4])}
 
@@ -69,6 +65,15 @@ class BlockPredictor(VideoModel):
 
     def observe_stream(self, state, frame, seeds):
         return self._begin(tf.concat([state.inputs, state.block[:, : state.used], frame[:, None]], 1))
+
+    def _horizon(self, clip) -> int:
+        """How many frames of a training clip are predicted."""
+        horizon = clip.shape[1] - self.num_inputs
+        if horizon < 1:
+            raise InputError(
+                f"{self.name} reads {self.num_inputs} frames, but clips have {clip.shape[1]}; set data.seq_len above it"
+            )
+        return horizon
 
     def _begin(self, frames) -> BlockState:
         """The state after frames, of which the last ones count."""

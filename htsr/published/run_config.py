@@ -14,6 +14,7 @@ from htsr.published.sources import Source
 from htsr.training.fit import fit
 
 FURTHER_STEPS = 10_000
+_PARTS = ("cell", "translator")  # arguments that may be mappings
 
 # Where an argument of the model comes from; later ones win, and what weights say no one may contradict.
 WEIGHTS, SET, CONFIG, ORIGINAL, PUBLISHED, DEFAULT = (
@@ -108,18 +109,20 @@ def _arguments(name: str, source: Source, contents: Contents, ours, original, gi
 
 
 def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's arguments, those of its cell as ``cell.<key>`` beside the cell's name."""
-    cell = arguments.get("cell")
-    if not isinstance(cell, Mapping):
-        return dict(arguments)
-    own = {f"cell.{key}": value for key, value in cell.items() if key != "name"}
-    return {**arguments, "cell": cell.get("name"), **own}
+    """A model's arguments, those of its cell or translator as ``cell.<key>`` beside the cell's name."""
+    found = dict(arguments)
+    for part in _PARTS:
+        if isinstance(own := arguments.get(part), Mapping):
+            found |= {f"{part}.{key}": value for key, value in own.items() if key != "name"} | {part: own.get("name")}
+    return found
 
 
 def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    own = {key.removeprefix("cell."): value for key, value in arguments.items() if key.startswith("cell.")}
-    rest = {key: value for key, value in arguments.items() if not key.startswith("cell.")}
-    return {**rest, "cell": {"name": rest["cell"], **own}} if own else rest
+    found = dict(arguments)
+    for part in _PARTS:
+        own = {key.partition(".")[2]: found.pop(key) for key in arguments if key.startswith(f"{part}.")}
+        found |= {part: {"name": found[part], **own}} if own else {}
+    return found
 
 
 def _check_model(name: str, source: Source, found: Any, where: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, swin_lstm
+from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -128,6 +128,12 @@ SOURCES: dict[str, Source] = {
         "phydnet", read_state_dict, phydnet.SIGNATURE, phydnet.pairs, phydnet.infer, phydnet.PUBLISHED,
         {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
         unread=phydnet.UNREAD, guess=phydnet.guess,
+    ),
+    "simvp": Source(
+        "SimVP (arXiv 2206.05099) with any of its translators, such as TAU, OpenSTL's code",
+        "simvp", read_state_dict, simvp.SIGNATURE, simvp.pairs, simvp.infer, {},
+        {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
+        unread=simvp.UNREAD, guess=simvp.guess,
     ),
     "e3d_lstm": Source(
         "E3D-LSTM (ICLR 2019), OpenSTL's code",

@@ -37,6 +37,7 @@ MODELS = {
     "mau": {**RECURRENT, "cell": "mau", "reduction": 2},
     "swin_lstm": ROWS["swin_lstm"],
     "phydnet": ROWS["phydnet"],
+    "simvp": ROWS["simvp"],
     "e3d_lstm": ROWS["e3d_lstm"],
     "fc_lstm": ROWS["fc_lstm"],
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},

@@ -63,7 +63,7 @@ def test_with_tensorflow_alone(exported, tmp_path):
         assert np.abs(received["byte_step"] - as_bytes[0, :, 0]).max() <= 1  # rounded from nearly the same numbers
 
 
-@pytest.mark.parametrize("row", ["lmc_memory", "bfloat16", "htsr with layers"])
+@pytest.mark.parametrize("row", ["lmc_memory", "bfloat16", "gsta", "htsr with layers"])
 def test_other_states(row, tmp_path):
     keras.utils.set_random_seed(1)
     model = build_model(**{**ROWS, "bfloat16": {**ROWS["conv_lstm"], "dtype": "mixed_bfloat16"}}[row])
@@ -73,7 +73,7 @@ def test_other_states(row, tmp_path):
     expected = model.rollout(context, 6)
     close(loaded.predict(context, 6, 0, 1)["frames"], expected, atol)
     state = loaded.init(context[:, :10], 0)
-    assert {x.dtype for x in state.values()} <= {tf.float32, tf.int64}
+    assert {x.dtype for x in state.values()} <= {tf.float32, tf.int64, tf.int32}
     for t in (10, 11):
         state = loaded.observe(**state, frame=context[:, t], seed=0)
     for t in range(6):

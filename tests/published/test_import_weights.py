@@ -15,6 +15,9 @@ from command import run
 import htsr
 from htsr.errors import InputError
 from htsr.models import build_model
+from htsr.models.simvp.translators import TRANSLATORS
+from htsr.published import simvp
+from htsr.published.readers.tensors import Contents, Tensor
 from htsr.published.sources import SOURCES
 from htsr.runs import checkpoints
 from htsr.runs.card import write_card
@@ -39,6 +42,7 @@ TORCH = {
     "mau": ("mau_small", ()),
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
+    "simvp": ("simvp_gsta", ()),
     "e3d_lstm": ("e3d_lstm_small", ()),
     "fc_lstm": ("fclstm_small", ("model.frame_shape=[16,16,1]", "model.context=4")),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
@@ -93,9 +97,9 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         clip = np.moveaxis(arrays["raw_frames_NTCHW"], 2, -1)[:1]
         want = np.moveaxis(arrays["pred_NTCHW_b1_s0"], 2, -1)
         return model.rollout(clip[:, :3], 3)[0], want, 1e-5 * np.abs(want).max()
-    if source == "swin_lstm":
+    if source in ("swin_lstm", "simvp"):
         clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
-        return model.rollout(clip[:, :3], 7)[0], want, 1e-4
+        return model.rollout(clip[:, : model.context], 7)[0], want, 1e-4 * max(1, np.abs(want).max())
     if source == "fc_lstm":
         clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
         return model.rollout(clip, 3)[0], want, 1e-5
@@ -139,6 +143,20 @@ def test_imported_clockwork_models(name, tmp_path):
     assert config["eval"] | {"context": 36, "horizon": 36, "noise": "mean"} == config["eval"]
     assert config["data"]["name"] == "moving_mnist"
     assert config["train"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_translators_are_read_off_the_weights(name):
+    """With their sizes, and TAU's loss."""
+    arrays = arrays_of(f"simvp_{name}", "var/")
+    contents = Contents({key: Tensor(a.shape, "float32", a.copy) for key, a in arrays.items()}, (), {}, {}, ("w.pt",))
+    found = simvp.infer(contents, {})
+    assert found.pop("translator") == name
+    assert found.pop("translator.mlp_ratio", 8) == 8
+    sizes = {"filters": 4, "stages": 4, "context": 4, "translator.filters": 32, "translator.depth": 3}
+    assert found == sizes
+    guessed = simvp.guess(contents, {**found, "translator": name})
+    assert guessed == {"frame_shape": [32, 32, 2], **({"divergence": 0.1} if name == "tau" else {})}
 
 
 def test_swin_lstm_b(tmp_path):
@@ -312,6 +330,7 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("swin_lstm", "phydnet", "holds no weights of phydnet"),
         ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
         ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
+        ("phydnet", "simvp", "holds no weights of simvp"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):
