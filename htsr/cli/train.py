@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say."""
-    overrides = [*args.set]
-    if args.datadir:
-        overrides.append(f"data.datadir={args.datadir}")
-    if args.download:
-        overrides.append("data.download=true")
     path = find_config(args.config)
-    return train(read_config(path, overrides), run_folder(args.logdir, path, args.name))
+    config = read_config(path, args.set)
+    if args.datadir:
+        config["data"]["datadir"] = args.datadir
+    if args.download:
+        config["data"]["download"] = True
+    return train(config, run_folder(args.logdir, path, args.name))
 
 
 def train(config: dict[str, dict[str, Any]], run: Path) -> int:
