@@ -31,8 +31,8 @@ def read_config(
 
     Args:
         path: YAML file with the sections ``model``, ``data``, ``train``, ``eval``, each a mapping (or empty).
-        overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML, but for a path, which is
-            taken as it stands (``null``, unquoted, is none).
+        overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML, but for a path, which
+            is taken as it stands (``null``, unquoted, is none).
         sections: other ones, of a file that is not a run's config.
 
     Returns:

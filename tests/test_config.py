@@ -109,7 +109,8 @@ def test_overrides_refused(tmp_path, override, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["clips #2", "2024", "1e3", "12:30", "a: b", "[old]", "~", "no", "2024-01-31", "0x1F", "*", "a{b", "caf\udce9"]
+    "text",
+    ["clips #2", "2024", "1e3", "12:30", "a: b", "[old]", "~", "no", "2024-01-31", "0x1F", "*", "a{b", "caf\udce9"],
 )
 def test_a_path_is_taken_as_it_stands(tmp_path, text):
     assert read_config(write(tmp_path, GOOD), [f"data.datadir={text}"])["data"]["datadir"] == text
