@@ -17,10 +17,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.video.files import DamagedVideo, FrameFormat, Video, images_in
+from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
+from htsr.data.video.remembered import Remembered, cache_folder, files_of
 from htsr.errors import InputError
-from htsr.files import new_file, new_folder
+from htsr.files import new_folder
 
 SCHEMA = 1
 Damaged = Literal["refuse", "skip"]
@@ -47,11 +48,6 @@ class VideoStore(Protocol):
     def read(self, video: int, start: int, stop: int, stride: int) -> np.ndarray:
         """Every ``stride``-th of the frames start … stop - 1 of a video, uint8 (time, height, width, channel)."""
         ...
-
-
-def cache_folder() -> Path:
-    """Where entries lie: ``$HTSR_CACHE``, or ``~/.cache/htsr``."""
-    return Path(os.environ.get("HTSR_CACHE") or Path.home() / ".cache" / "htsr")
 
 
 def open_videos(videos: Sequence[Video], form: FrameFormat, *, what: str, damaged: Damaged = "refuse") -> VideoStore:
@@ -195,53 +191,24 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
-    hashes = _Hashes()
-    parts = [SCHEMA, *form, damaged, *([video.name, video.member, hashes(video.path)] for video in videos)]
-    hashes.save()
+    digest = Remembered("hashes.json", sha256_of)
+    parts = [SCHEMA, *form, damaged, *([video.name, video.member, _or_why(digest, video.path)] for video in videos)]
+    digest.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-class _Hashes:
-    """SHA-256 of files (and of folders of images), remembered with size and time of change: each is read once."""
-
-    def __init__(self):
-        self._path = cache_folder() / "hashes.json"
-        try:
-            self._known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
-        self._new: dict[str, list] = {}
-
-    def __call__(self, path: Path) -> str:
-        try:
-            return self._hash(path)
-        except OSError as error:  # the reader says what is wrong with it
-            return str(error)
-
-    def _hash(self, path: Path) -> str:
-        name, state = str(path.resolve()), _state(path)
-        known = self._new.get(name) or self._known.get(name)
-        if not known or known[0] != state:
-            digest = hashlib.sha256()
-            for file in _files(path):
-                digest.update(os.fsencode(file.name))
-                with open(file, "rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-            known = self._new[name] = [state, digest.hexdigest()]
-        return known[1]
-
-    def save(self) -> None:
-        if self._new:
-            with new_file(self._path) as file:
-                file.write(json.dumps({**self._known, **self._new}))
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, or of the names and contents of a folder's images."""
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        digest.update(os.fsencode(file.name))
+        with open(file, "rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(images_in(path))
-
-
-def _state(path: Path) -> list:
-    states = [(file.name, file.stat()) for file in _files(path)]
-    return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for name, state in states]
+def _or_why(digest: Remembered, path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as error:  # the reader says what is wrong with it
+        return str(error)

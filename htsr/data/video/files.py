@@ -123,13 +123,13 @@ def is_video(file: Path) -> bool:
 
 
 def shown(name: PurePath | str) -> str:
-    """A name as results and messages have it: what cannot be printed (a new line, a byte that is no UTF-8) is escaped."""
+    """A name as results and messages have it: what cannot be printed (a new line, a byte not of UTF-8) is escaped."""
     text = name.as_posix() if isinstance(name, PurePath) else name
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def is_litter(member: PurePath) -> bool:
-    """Whether a Mac or Windows left a file behind: a hidden one, ``Thumbs.db``, ``desktop.ini``, one in ``__MACOSX``."""
+    """Whether a Mac or Windows left a file behind: a hidden one, ``Thumbs.db``, ``desktop.ini``, in ``__MACOSX``."""
     hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in member.parts)
     return hidden or member.name.lower() in ("thumbs.db", "desktop.ini")
 
