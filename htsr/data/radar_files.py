@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from htsr.data.video.cache import StoredVideo
+from htsr.data.video.contents import digests_of
 from htsr.data.video.files import MAX_SIDE, READ_ERRORS, convert, frame_format, shown
 from htsr.data.video.order import Doubtful, in_order
 from htsr.data.video.pictures import ArrayFile, open_array, read_picture
@@ -108,6 +109,13 @@ class RadarFiles:
         frames = self._frames(video, range(start, stop, stride))
         return np.stack([convert(self._levels(frame, video)[..., np.newaxis], self._form) for frame in frames])
 
+    def digests(self, video: int) -> str:
+        """The digests of a sequence's frames, or of their files."""
+        sequence = self._sequences[video]
+        if sequence.stacked:
+            return digests_of(self._frames(video, range(sequence.frames)))
+        return digests_of((sequence.folder / file).read_bytes() for file in sequence.files)
+
     def survey(self, what: str) -> None:
         """Look through all arrays, once: refuse what no radar measures, say how many cells were not measured.
 
@@ -179,8 +187,8 @@ def _check_measured(values: np.ndarray, high: float, name: str) -> None:
     if odd.size:
         value = np.format_float_scientific(odd[0], trim="-") if abs(odd[0]) >= 1e6 else f"{odd[0]:g}"
         raise InputError(
-            f"{name} has {odd.size} cells of {value} dBZ, which no radar measures; if they stand for no measurement, say"
-            f" so with data.nodata={value}, or save them as NaN"
+            f"{name} has {odd.size} cells of {value} dBZ, which no radar measures; if they stand for no measurement, say so"
+            f" with data.nodata={value}, or save them as NaN"
         )
 
 
@@ -214,7 +222,7 @@ def _array(path: Path, ndim: int | None) -> np.ndarray:
 
 
 def _opened(path: Path, ndim: int | None) -> ArrayFile:
-    """Return what an array file states, refused where it is no frame (2 axes), or no sequence of frames (3; None: either)."""
+    """Return what an array file states, refused where it is no frame (2 axes), or no sequence of them (3; None: any)."""
     try:
         file = open_array(path)
         if path.suffix.lower() == ".npz" and np.prod(file.shape, dtype=float) * file.dtype.itemsize > _MAX_ARRAY_BYTES:

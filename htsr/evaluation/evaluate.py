@@ -351,4 +351,6 @@ def _warnings(report: Mapping[str, Any], curves: Curves, expected: str | None, w
         found.append(f"{missing} predictions hold values that are not numbers")
     if warning:
         found.append(warning)
+    if report.get("seen_in_training"):
+        found.append(report["seen_in_training"])
     return found

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from htsr.data.clips import Clips
+from htsr.data.video.contents import BLOCK, DIGITS
 from htsr.errors import InputError
 from htsr.evaluation.baselines import MODEL
 from htsr.evaluation.evaluate import Result, evaluate
@@ -12,6 +13,7 @@ from htsr.evaluation.partial import clips_sha256
 from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, save_protocol
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, table
+from htsr.runs import trained_on
 from htsr.runs.card import write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
@@ -60,6 +62,7 @@ def evaluate_run(
         "validation": clips.source.no_validation or "the split 'valid' of the same data",
         "data": protocol.data,
         "trained_on": trained,
+        "seen_in_training": trained_on.seen(run, clips.source.contents(), BLOCK, DIGITS) if same else None,
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
     }
 

@@ -23,7 +23,7 @@ from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.report import figures
-from htsr.runs import checkpoints
+from htsr.runs import checkpoints, trained_on
 from htsr.training import schedules
 from htsr.training.adam import Adam
 from htsr.training.log import Log
@@ -135,6 +135,7 @@ def fit(
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     start = _restore(model, run)
+    trained_on.keep(run, clips.source.contents(), resumed=start > 0)
     if start >= steps:
         print(f"{run} has already been trained for {start} steps", file=sys.stderr)
         return Result(start, {}, None)

@@ -305,7 +305,7 @@ def test_fill_values_are_no_echoes(tmp_path, capsys, fill):
     assert "180 of 720 cells were not measured, and count as no echo" in capsys.readouterr().err
     assert not expected[:, :6, :5].any()
     folder = storms(tmp_path / "fill", fill)
-    with pytest.raises(InputError, match="cells of .* dBZ, which no radar measures; .*data.nodata=") as caught:
+    with pytest.raises(InputError, match=r"cells of .* dBZ, which no radar measures; .*data.nodata=") as caught:
         radar(folder, "test", 6)
     assert "\n" not in str(caught.value)
     clips = radar(folder, "test", 6, nodata=fill)

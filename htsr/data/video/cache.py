@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
 from htsr.data.video.remembered import Remembered, cache_folder, files_of
@@ -36,6 +37,7 @@ class StoredVideo(NamedTuple):
     decoder: str
     fps: float | None
     note: str | None
+    digests: str | None = None  # of its frames, as `htsr.data.video.contents` has them
 
 
 class VideoStore(Protocol):
@@ -47,6 +49,10 @@ class VideoStore(Protocol):
 
     def read(self, video: int, start: int, stop: int, stride: int) -> np.ndarray:
         """Every ``stride``-th of the frames start … stop - 1 of a video, uint8 (time, height, width, channel)."""
+        ...
+
+    def digests(self, video: int) -> str:
+        """The digests of a video's frames (`htsr.data.video.contents`)."""
         ...
 
 
@@ -101,6 +107,10 @@ class CachedVideos:
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
         first = self.videos[video].first
         return np.array(self._frames[first + start : first + stop : stride])
+
+    def digests(self, video: int) -> str:
+        _, first, frames, *_, found = self.videos[video]
+        return digests_of(self._frames[first : first + frames]) if found is None else found  # an older entry has none
 
 
 def write_entry(
@@ -169,11 +179,12 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
     first = 0
     with tqdm(videos, desc=title, unit="video", disable=None) as progress:
         for video in progress:
-            reader = VideoReader(video, form)
+            reader, digests = VideoReader(video, form), Digests()
             sink.begin(video)
             try:
                 for frame in reader:
                     sink.keep(frame)
+                    digests.add(frame)
                     if reader.decoded % 1000 == 0:
                         progress.set_postfix(frames=first + reader.decoded)
             except DamagedVideo as error:
@@ -182,7 +193,8 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
                 sink.drop()
                 refused[video.name] = str(error)
                 continue
-            stored.append(StoredVideo(video.name, first, reader.decoded, reader.decoder, reader.fps, reader.note))
+            found = (reader.decoder, reader.fps, reader.note, digests.text)
+            stored.append(StoredVideo(video.name, first, reader.decoded, *found))
             first += reader.decoded
     if not stored:
         raise DamagedVideo(f"none of the {len(videos)} videos can be used; the first: {next(iter(refused.values()))}")
