@@ -4,7 +4,9 @@ import numpy as np
 import yaml
 
 TINY = {
-    "model": {"name": "recurrent", "cell": "conv_lstm", "filters": [8], "kernel_size": 3, "patch_size": 4, "context": 4},
+    "model": {
+        "name": "recurrent", "cell": "conv_lstm", "filters": [8], "kernel_size": 3, "patch_size": 4, "context": 4,
+    },
     "data": {"name": "videos", "image_size": 16, "channels": 1, "seq_len": 8, "batch_size": 2},
     "train": {
         "steps": 2, "log_every": 1, "valid_every": 2, "valid_context": 4, "valid_horizon": 4, "valid_examples": 1,

@@ -2,7 +2,8 @@
 
 Frames are pictures of grey levels, of which 0 and 255 stand for two reflectivities, or arrays of dBZ. There is no mask:
 what was not measured (NaN in arrays, or ``nodata``) is taken for the lower of the two, no echo, as in the published
-pictures, and counts in training and in every metric; how many cells of arrays that are is said. Frames of another size are made from dBZ, not from rain rates.
+pictures, and counts in training and in every metric; how many cells of arrays that are is said. Frames of another size
+are made from dBZ, not from rain rates.
 """
 
 import re

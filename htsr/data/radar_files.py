@@ -187,8 +187,8 @@ def _check_measured(values: np.ndarray, high: float, name: str) -> None:
     if odd.size:
         value = np.format_float_scientific(odd[0], trim="-") if abs(odd[0]) >= 1e6 else f"{odd[0]:g}"
         raise InputError(
-            f"{name} has {odd.size} cells of {value} dBZ, which no radar measures; if they stand for no measurement, say so"
-            f" with data.nodata={value}, or save them as NaN"
+            f"{name} has {odd.size} cells of {value} dBZ, which no radar measures; if they stand for no measurement,"
+            f" say so with data.nodata={value}, or save them as NaN"
         )
 
 
@@ -222,7 +222,7 @@ def _array(path: Path, ndim: int | None) -> np.ndarray:
 
 
 def _opened(path: Path, ndim: int | None) -> ArrayFile:
-    """Return what an array file states, refused where it is no frame (2 axes), or no sequence of them (3; None: any)."""
+    """Return what an array file states, refused where it is no frame (2 axes), or no sequence (3; None: any)."""
     try:
         file = open_array(path)
         if path.suffix.lower() == ".npz" and np.prod(file.shape, dtype=float) * file.dtype.itemsize > _MAX_ARRAY_BYTES:

@@ -15,9 +15,7 @@ from htsr.files import new_file
 NAME = "trained_on.json"
 STILL = set("0")  # the digits of a block of equal frames, as htsr.data.video.contents has it
 
-Parts = Sequence[
-    Sequence
-]  # (name, first frame, last + 1, digests of blocks), as ``WindowSource.contents`` returns them
+Parts = Sequence[Sequence]  # (name, first frame, last + 1, digests of blocks), as ``WindowSource.contents`` has them
 
 
 def keep(run: Path, parts: Parts, resumed: bool) -> None:
