@@ -10,7 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from htsr.errors import InputError
+
 _LEFT_OVER = 24 * 3600  # seconds, after which nobody is still filling a temporary folder
+
+
+def cache_folder() -> Path:
+    """Where decoded videos and fetched weights are kept: ``$HTSR_CACHE``, or ``~/.cache/htsr``.
+
+    Raises:
+        InputError: the former is not set, and the user has no home, or none to write to.
+    """
+    if os.environ.get("HTSR_CACHE"):
+        return Path(os.environ["HTSR_CACHE"])
+    try:
+        folder = Path.home() / ".cache" / "htsr"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "this user has none"
+        raise InputError(
+            f"decoded videos and fetched weights are kept in the home folder, but {reason.lower()}; set HTSR_CACHE to a"
+            " folder for them"
+        ) from None
+    return folder
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The evaluation of a run under a protocol, as the command makes it: numbers, then everything that shows them."""
 
+import os
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def evaluate_run(
     num_pictures: int = 6,
     latents: bool = True,
     all_metrics: bool = False,
+    out: str | Path | None = None,
 ) -> Result:
     """Evaluate a checkpoint of a run under a protocol: results, protocol, latents and report; print a table.
 
@@ -40,6 +42,7 @@ def evaluate_run(
         batch_size, rows, num_pictures: as in ``htsr.evaluate``.
         latents: diagnose the latents of a model that has levels of them, too.
         all_metrics: print every metric with its intervals, not only the headlines.
+        out: folder of the results, where they shall not be in the run's; its card then stays as it is.
 
     Raises:
         InputError: run, protocol and data do not fit each other.
@@ -52,6 +55,8 @@ def evaluate_run(
             f"{run} was trained with data.persons={trained.get('persons')}, and the protocol has "
             f"{protocol.data.get('persons')}: it may know some of the test persons; use a run or a protocol of the same"
         )
+    if out is None and not os.access(run, os.W_OK):
+        raise InputError(f"{run} cannot be written to; name a folder for the results (--out)")
     model, manifest = load_run(logdir, checkpoint)
     settings = protocol.eval
     clips = load_test_clips(protocol)
@@ -81,7 +86,7 @@ def evaluate_run(
     result = evaluate(
         model,
         clips,
-        out=run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
+        out=out or run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
         batch_size=batch_size,
         rows=rows,
         num_pictures=num_pictures,
@@ -90,7 +95,8 @@ def evaluate_run(
         conclude=conclude,
         **settings,
     )
-    write_card(run)
+    if out is None:
+        write_card(run)
     found = result.provenance["clips_sha256"]
     if protocol.clips_sha256 not in (None, found):
         raise InputError(

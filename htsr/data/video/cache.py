@@ -20,9 +20,9 @@ from tqdm import tqdm
 from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
-from htsr.data.video.remembered import Remembered, cache_folder, files_of
+from htsr.data.video.remembered import Remembered, files_of
 from htsr.errors import InputError
-from htsr.files import new_folder
+from htsr.files import cache_folder, new_folder
 
 SCHEMA = 1
 Damaged = Literal["refuse", "skip"]

@@ -1,33 +1,12 @@
 """What was found in files, remembered with their sizes and times of change, so that each is read once."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from htsr.data.video.files import images_in
-from htsr.errors import InputError
-from htsr.files import new_file
-
-
-def cache_folder() -> Path:
-    """Where entries lie: ``$HTSR_CACHE``, or ``~/.cache/htsr``.
-
-    Raises:
-        InputError: neither is there: the user has no home.
-    """
-    if os.environ.get("HTSR_CACHE"):
-        return Path(os.environ["HTSR_CACHE"])
-    try:
-        home = Path.home()
-        if home == Path(home.anchor):  # of a user whom the system does not know
-            raise RuntimeError
-    except RuntimeError:
-        raise InputError(
-            "the cache of decoded videos lies in the home folder, which this user has not; set HTSR_CACHE to a folder"
-        ) from None
-    return home / ".cache" / "htsr"
+from htsr.files import cache_folder, new_file
 
 
 class Remembered:

@@ -169,7 +169,7 @@ class RSSMCell(keras.layers.Layer):
         if self.posterior == "residual":
             posterior = Normal(prior.mean + mean, prior.stddev + tf.nn.softplus(stddev))
         elif self.posterior == "residual_scaled":
-            posterior = Normal(prior.mean + mean, prior.stddev * tf.exp(stddev))
+            posterior = Normal(prior.mean + mean, prior.stddev * tf.exp(tf.clip_by_value(stddev, -10.0, 10.0)))
         else:
             posterior = Normal(mean, tf.nn.softplus(stddev) + self.min_stddev)
         return State(posterior.mean + posterior.stddev * noise, deter), prior, posterior
