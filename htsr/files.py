@@ -35,6 +35,20 @@ def cache_folder() -> Path:
     return folder
 
 
+def require_utf8(path: str | Path) -> str:
+    """Return a path as TensorFlow and OpenCV take it; refuse a name that is not UTF-8, at which they end the process.
+
+    Raises:
+        InputError: the name is of that kind.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {text!a} is not UTF-8, which TensorFlow and OpenCV need; rename it") from None
+    return text
+
+
 @contextlib.contextmanager
 def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Context manager: a file to write, which becomes ``path`` when the block ends; the old one stays where it fails.
@@ -46,7 +60,7 @@ def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": "backslashreplace"}
     try:
         with open(temporary, mode, **text) as file:
             yield file

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from htsr.errors import InputError
+from htsr.files import require_utf8
 
 _backend = os.environ.pop("MPLBACKEND", None)  # of a notebook, say: Matplotlib refuses to be imported with some
 try:
@@ -171,7 +172,7 @@ def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> Non
     clips = [np.broadcast_to(clip, (*clip.shape[:3], 3)) for clip in _checked(rows, context)]
     pictures = _pictures(list(rows), clips, context, _RGB)
     first = next(pictures)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
+    writer = cv2.VideoWriter(require_utf8(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
     if not writer.isOpened():
         raise InputError(
             f"OpenCV cannot write {path} ({first.width} x {first.height} pixels; the mp4v codec takes up to 8191); is "

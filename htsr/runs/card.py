@@ -63,7 +63,7 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
         "",
     ]
     card = run / CARD
-    card.write_text("\n".join(lines), encoding="utf-8")
+    card.write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
     return card
 
 

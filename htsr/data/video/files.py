@@ -20,6 +20,7 @@ from PIL import Image
 
 from htsr.checks import require_choice, require_int
 from htsr.errors import InputError
+from htsr.files import require_utf8
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -210,7 +211,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, codec: str) -> None:
         codec: four letters that suit the suffix: "XVID" or lossless "FFV1" in .avi, "mp4v" in .mp4.
     """
     height, width, channels = frames.shape[1:]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    writer = cv2.VideoWriter(require_utf8(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
     if not writer.isOpened():
         raise InputError(f"OpenCV cannot write {path} with the codec {codec}; install opencv-python-headless")
     for frame in frames:
