@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     Raises:
         SystemExit: with status 2 for bad input, which is one line on stderr; with 0 after ``--help``.
     """
+    os.environ["MPLBACKEND"] = "agg"  # Keras imports Matplotlib, which refuses some values, a notebook's for one
     with lasting_output():
         return _run(sys.argv[1:] if arguments is None else list(arguments), prog)
 
