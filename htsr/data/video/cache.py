@@ -25,6 +25,7 @@ from htsr.errors import InputError
 from htsr.files import cache_folder, new_folder
 
 SCHEMA = 1
+DECODING = 2  # counts what has changed in how frames are read: order, depth
 Damaged = Literal["refuse", "skip"]
 
 
@@ -204,7 +205,7 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
     digest = Remembered("hashes.json", sha256_of)
-    parts = [SCHEMA, *form, damaged, *([video.name, video.member, _or_why(digest, video.path)] for video in videos)]
+    parts = [DECODING, *form, damaged, *([video.name, video.member, _or_why(digest, video.path)] for video in videos)]
     digest.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
