@@ -185,7 +185,8 @@ def _check_measured(values: np.ndarray, high: float, name: str) -> None:
     """Refuse what no radar measures; minus infinity, the logarithm of no rain, is no echo."""
     odd = values[(values > max(_DBZ, high)) | ((values < -_DBZ) & ~np.isneginf(values))]
     if odd.size:
-        value = np.format_float_scientific(odd[0], trim="-") if abs(odd[0]) >= 1e6 else f"{odd[0]:g}"
+        value = np.format_float_scientific(odd[0], trim="0") if abs(odd[0]) >= 1e6 else f"{odd[0]:g}"
+        value = ".inf" if value == "inf" else value  # as YAML has it
         raise InputError(
             f"{name} has {odd.size} cells of {value} dBZ, which no radar measures; if they stand for no measurement,"
             f" say so with data.nodata={value}, or save them as NaN"

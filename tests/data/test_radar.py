@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from htsr.config import read_overrides
 from htsr.data import load_clips
 from htsr.data.radar_files import picture_sequence
 from htsr.errors import InputError
@@ -308,7 +309,9 @@ def test_fill_values_are_no_echoes(tmp_path, capsys, fill):
     with pytest.raises(InputError, match=r"cells of .* dBZ, which no radar measures; .*data.nodata=") as caught:
         radar(folder, "test", 6)
     assert "\n" not in str(caught.value)
-    clips = radar(folder, "test", 6, nodata=fill)
+    offered = str(caught.value).partition("data.nodata=")[2].partition(",")[0]
+    offered = read_overrides([f"data.nodata={offered}"])["data"]["nodata"]
+    clips = radar(folder, "test", 6, nodata=offered)
     assert "180 of 720 cells were not measured" in capsys.readouterr().err
     np.testing.assert_array_equal(clips.window(0), expected)
 
