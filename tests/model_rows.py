@@ -34,6 +34,8 @@ ROWS = {
     "tiny_blocks": {"name": "tiny_blocks"},
     "htsr": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"temporal_factor": 2, "frame_shape": (64, 64, 1)},
+    "htsr with layers": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
+    | {"levels": 2, "temporal_factor": 2, "frame_shape": (64, 64, 1), "imagine_from": 4, "layers": 2},
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", "embed": False, "layer_norm": False},
     "st_lstm": {**RECURRENT, "cell": {"name": "st_lstm", "ce": 2, "se": [2]}},
@@ -41,6 +43,16 @@ ROWS = {
     "sa_conv_lstm": {**RECURRENT, "cell": {"name": "sa_conv_lstm", "key_filters": 2, "se": [1]}},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5}
     | {"context": 9, "long_frames": 9, "warmup_steps": 0},
+    "causal_lstm": {**RECURRENT, "cell": {"name": "causal_lstm", "ce": 1}, "time_reversed": False},
+    "mim": {**MOVING, "cell": "mim"},
+    "mau": {**MOVING, "cell": {"name": "mau", "tau": 2}, "embed": True, "patch_size": 1, "reduction": 4},
+    "swin_lstm": {"name": "swin_lstm", "frame_shape": (16, 32, 2), "filters": 4, "depths": [1, 2], "heads": [1, 2]}
+    | {"window": 2, "context": 3},
+    "phydnet": {"name": "phydnet", "frame_shape": (8, 12, 2), "filters": 32, "lstm_filters": [4, 32], "context": 3},
+    "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
+    | {"history": 4, "context": 3},
+    "fc_lstm": {"name": "fc_lstm", "frame_shape": (4, 4, 2), "units": [16, 16], "context": 3},
+    "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},
     "gmg with blocks": {**MOVING, "cell": {"name": "gmg", "trend_decay": "step", "ce": 1, "se": [2]}}

@@ -32,6 +32,10 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "kth_laptop.yml",
     "lmc_memory/mmnist_laptop.yml",
     "mazes_laptop.yml",
+    "e3d_lstm/mmnist_laptop.yml",
+    "fc_lstm/mmnist_laptop.yml",
+    "phydnet/mmnist_laptop.yml",
+    "swin_lstm/mmnist_laptop.yml",
     "motionrnn/mmnist_laptop.yml",
     "videos.yml",
 ]
@@ -49,6 +53,10 @@ SHORT_CLIPS = {
     "lmc_memory": {"data.seq_len": 12, "model.context": 9, "model.long_frames": 11, "model.warmup_steps": 0}
     | {"train.valid_context": 9},
     "recurrent": {"data.seq_len": 8, "model.context": 4},
+    "e3d_lstm": {"data.seq_len": 6, "model.context": 4},
+    "fc_lstm": {"data.seq_len": 6, "model.context": 4},
+    "phydnet": {"data.seq_len": 6, "model.context": 4},
+    "swin_lstm": {"data.seq_len": 6, "model.context": 4},
 }
 NARROW = {
     "htsr": {
@@ -60,6 +68,10 @@ NARROW = {
     },
     "lmc_memory": {"model.filters": 4, "model.layers": 1},
     "recurrent": {"model.filters": "[4, 4]"},
+    "e3d_lstm": {"model.filters": "[4, 4]"},
+    "fc_lstm": {"model.units": "[8]"},
+    "phydnet": {"model.lstm_filters": "[4, 32]"},
+    "swin_lstm": {"model.filters": 4},
 }
 FRAME_SHAPES = {"taxibj": [32, 32, 2], "weatherbench": [32, 64, 1]}
 CHANNELS = {"mazes": 3, "videos": 3}
@@ -136,6 +148,8 @@ def test_config_binds(path):
     with keras.StatelessScope(initialize_variables=False):
         model = build_model(**{"frame_shape": shape, **config["model"]})
     assert model.count_params() > 10_000
+    if stated := re.search(r"([\d,]{6,}) parameters", path.read_text()):
+        assert model.count_params() == int(stated[1].replace(",", ""))
     assert re.search(rf"htsr train --config {name_of(path)[:-4]}( |$)", path.read_text(), re.M)
 
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         required=True,
-        help="whose code wrote them: htsr, cwvae, cms_lstm, conv_lstm, predrnn, motionrnn, gmg or lmc_memory",
+        help="whose code wrote them, such as cms_lstm, predrnn or htsr; docs/published.md has all",
     )
     parser.add_argument("--file", required=True, help="the weight file; of htsr and cwvae a checkpoint's folder")
     parser.add_argument("--out", required=True, help="run folder to create, such as logs/imported")

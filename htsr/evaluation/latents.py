@@ -31,7 +31,6 @@ from htsr.metrics import bootstrap_interval, psnr
 from htsr.metrics.curves import save_json
 from htsr.models.htsr.hierarchy import Level, RolloutState
 from htsr.models.htsr.model import HTSR
-from htsr.models.htsr.rssm import State
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl
 from htsr.report import figures
@@ -114,8 +113,8 @@ def diagnose(
             seeds = clip_seeds(seed, range(first, first + len(clip)))
             batch_sums, outputs = probe.observe(clip, seeds)
             sums = batch_sums if sums is None else _added(sums, batch_sums)
-            scores[_RECONSTRUCTION].append(_psnr(probe.decoded(outputs[:, context:]), future))
             means, state = (probe.start(observed, seeds, stochastic) for stochastic in (False, True))
+            scores[_RECONSTRUCTION].append(_psnr(probe.decoded(means.scene, outputs[:, context:]), future))
             scores[_MEANS].append(_psnr(probe.futures(means, horizon), future))
             scores[_SAMPLE].append(_psnr(probe.futures(state, horizon), future))
             for level, name in enumerate(spreads):
@@ -166,7 +165,6 @@ class _Probe:
         clip = tf.TensorSpec((None, None, *model.frame_shape))
         flag, number = tf.TensorSpec((), tf.bool), tf.TensorSpec((), tf.int32)
         seeds = tf.TensorSpec((model.levels, None), tf.int32)
-        states = tuple(State(*(tf.TensorSpec((None, n)) for n in (cell.stoch, cell.deter))) for cell in model.cells)
         outputs = tf.TensorSpec((None, None, model.stoch + model.cells[0].deter))
 
         def observe(clip, seeds):
@@ -178,9 +176,9 @@ class _Probe:
 
         # With signatures, none is traced anew for the last batch or the last piece.
         self._observe = tf.function(observe, [clip, seeds], autograph=False)
-        self._decode = tf.function(model.decode, [outputs], autograph=False)
         self._start = tf.function(start, [clip, seeds, flag], autograph=False)
-        state = RolloutState(states, number, seeds, flag)
+        state = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._start.get_concrete_function().structured_outputs)
+        self._draw_on = tf.function(model.draw_on, [state.scene, outputs], autograph=False)
         self._advance = tf.function(model.advance, [state, number], autograph=False)
 
     def observe(self, clip: np.ndarray, seeds: np.ndarray) -> tuple[list[_Sums], tf.Tensor]:
@@ -188,10 +186,12 @@ class _Probe:
         sums, outputs = self._observe(clip, self._held(seeds))
         return tf.nest.map_structure(np.asarray, sums), outputs
 
-    def decoded(self, outputs: tf.Tensor) -> Iterator[np.ndarray]:
-        """Frames of outputs ``(clip, time, ...)``, in consecutive pieces ``(clip, time, height, width, channel)``."""
+    def decoded(self, scene, outputs: tf.Tensor) -> Iterator[np.ndarray]:
+        """Frames after a scene, of outputs ``(clip, time, ...)``, in consecutive pieces ``(clip, time, height, width,
+        channel)``."""
         for begin in range(0, outputs.shape[1], CHUNK):
-            yield self._decode(outputs[:, begin : begin + CHUNK]).numpy()
+            scene, frames = self._draw_on(scene, outputs[:, begin : begin + CHUNK])
+            yield frames.numpy()
 
     def start(self, context: np.ndarray, seeds: np.ndarray, stochastic: bool) -> RolloutState:
         """The state after a context, a row a clip."""
@@ -209,8 +209,10 @@ class _Probe:
         """Futures that differ in what some levels draw after the context: ``(redraw, clip, time, ...)``, in pieces."""
         fresh = tf.reshape(noise_lib.fold(seeds, tf.range(1, REDRAWS + 1)[:, None]), [-1])
         held = tf.tile(noise_lib.fold(seeds, 0), [REDRAWS])
+        repeated = tf.nest.map_structure(_repeated, (state.levels, state.scene))
         state = state._replace(
-            levels=tf.nest.map_structure(lambda x: tf.tile(x, [REDRAWS, 1]), state.levels),
+            levels=repeated[0],
+            scene=repeated[1],
             seeds=tf.stack([fresh if level in levels else held for level in range(self._levels)]),
         )
         for frames in self.futures(state, horizon):
@@ -218,6 +220,11 @@ class _Probe:
 
     def _held(self, seeds: np.ndarray) -> tf.Tensor:
         return tf.tile(noise_lib.fold(seeds, 0)[None], [self._levels, 1])
+
+
+def _repeated(x: tf.Tensor) -> tf.Tensor:
+    """Rows ``REDRAWS`` times over."""
+    return tf.tile(x, [REDRAWS] + [1] * (x.shape.rank - 1))
 
 
 def _sums_of(level: Level) -> _Sums:

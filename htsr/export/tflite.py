@@ -1,4 +1,4 @@
-"""Models for TensorFlow Lite, where its built-in operations are enough: CMS-LSTM, ConvLSTM, PredRNN and SA-ConvLSTM.
+"""Models for TensorFlow Lite, where its built-in operations are enough: all recurrent models without motion.
 
 Frame by frame, for one stream and a context of a fixed length. The converter of TensorFlow 2.21 refuses what the others
 use: HTSR lists of tensors of any length (and bit operations for its noise), LMC-Memory such lists and 64-bit division,
@@ -29,7 +29,7 @@ def check_tflite(model: VideoModel, context: int) -> None:
     if "tflite" not in model.exports:
         raise InputError(
             f"TensorFlow Lite lacks operations of this {model.name} model; it can do recurrent models without motion "
-            "(all but motionrnn and gmg): export without --tflite"
+            "(all but motionrnn and gmg), swin_lstm, phydnet, e3d_lstm and fc_lstm: export without --tflite"
         )
 
 

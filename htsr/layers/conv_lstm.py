@@ -1,11 +1,49 @@
-"""The convolutional LSTM."""
+"""The convolutional LSTM, and what all recurrent cells share."""
 
-from typing import NamedTuple
+import inspect
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from htsr.layers.convolution import MapNormalisation, NormalisedConv
+
+
+class RecurrentCell(keras.layers.Layer):
+    """A cell of maps: from inputs and states to an output and new states.
+
+    A subclass keeps each argument of its constructor in an attribute of that name.
+
+    Args:
+        filters: channels of the states.
+        kernel_size: of its convolutions, odd.
+        layer_norm: normalise the convolutions.
+
+    Attributes:
+        state_type: the named tuple of its states, one of which is ``hidden``.
+        handed: names of the states that a layer hands to the next one within a step; a ``memory`` among them also
+            passes from the last layer to the first one of the next step.
+    """
+
+    state_type: ClassVar[type]
+    handed: tuple[str, ...] = ()
+
+    def __init__(self, filters: int, kernel_size: int, layer_norm: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.layer_norm = filters, kernel_size, layer_norm
+
+    def conv(self, factor: int, name: str, use_bias: bool = False) -> NormalisedConv:
+        """Return a convolution to ``factor`` times the filters."""
+        sizes = (factor * self.filters, self.kernel_size, self.layer_norm, use_bias)
+        return NormalisedConv(*sizes, name=name, dtype=self.dtype_policy)
+
+    def initial_state(self, inputs):
+        """Zeros for inputs of this shape."""
+        return zero_state(self.state_type, inputs, self.filters)
+
+    def get_config(self):
+        names = [name for name in inspect.signature(type(self)).parameters if name != "kwargs"]
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 class ConvLSTMState(NamedTuple):
@@ -16,7 +54,7 @@ class ConvLSTMState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("htsr")
-class ConvLSTMCell(keras.layers.Layer):
+class ConvLSTMCell(RecurrentCell):
     r"""One step of a convolutional LSTM without peepholes (Shi et al., arXiv 1506.04214, Eq. 3).
 
     .. math::
@@ -52,7 +90,6 @@ class ConvLSTMCell(keras.layers.Layer):
     """
 
     state_type = ConvLSTMState
-    zigzag = False
 
     def __init__(
         self,
@@ -65,18 +102,12 @@ class ConvLSTMCell(keras.layers.Layer):
         hidden_bias: bool = False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.filters, self.kernel_size, self.forget_bias = filters, kernel_size, forget_bias
-        self.layer_norm, self.cell_norm = layer_norm, cell_norm
+        super().__init__(filters, kernel_size, layer_norm, **kwargs)
+        self.forget_bias, self.cell_norm = forget_bias, cell_norm
         self.use_bias, self.hidden_bias = use_bias, hidden_bias
-        policy = self.dtype_policy
-        self.inputs_conv = NormalisedConv(
-            4 * filters, kernel_size, layer_norm, use_bias, name="inputs_conv", dtype=policy
-        )
-        self.hidden_conv = NormalisedConv(
-            4 * filters, kernel_size, layer_norm, hidden_bias, name="hidden_conv", dtype=policy
-        )
-        self.norm = MapNormalisation(name="norm", dtype=policy) if cell_norm else None
+        self.inputs_conv = self.conv(4, "inputs_conv", use_bias)
+        self.hidden_conv = self.conv(4, "hidden_conv", hidden_bias)
+        self.norm = MapNormalisation(name="norm", dtype=self.dtype_policy) if cell_norm else None
 
     def build(self, inputs_shape):
         state = (*inputs_shape[:-1], self.filters)
@@ -84,10 +115,6 @@ class ConvLSTMCell(keras.layers.Layer):
         self.hidden_conv.build(state)
         if self.norm is not None:
             self.norm.build(state)
-
-    def initial_state(self, inputs) -> ConvLSTMState:
-        """Zeros for inputs of this shape."""
-        return zero_state(ConvLSTMState, inputs, self.filters)
 
     def call(self, inputs, states):
         states = ConvLSTMState(*states)  # a saved Keras model hands in a list
@@ -97,10 +124,6 @@ class ConvLSTMCell(keras.layers.Layer):
             cell = self.norm(cell)
         hidden = tf.sigmoid(o) * tf.tanh(cell)
         return hidden, ConvLSTMState(hidden, cell)
-
-    def get_config(self):
-        names = ("filters", "kernel_size", "forget_bias", "layer_norm", "cell_norm", "use_bias", "hidden_bias")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def lstm_update(cell, i, f, g):

@@ -4,11 +4,23 @@ import htsr.keras_settings  # noqa: F401
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.models.e3d_lstm.model import E3DLSTM
+from htsr.models.fc_lstm import FCLSTM
 from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
+from htsr.models.phydnet.model import PhyDNet
 from htsr.models.recurrent.model import RecurrentPredictor
+from htsr.models.swin_lstm.model import SwinLSTM
 
-MODELS: dict[str, type[VideoModel]] = {"htsr": HTSR, "recurrent": RecurrentPredictor, "lmc_memory": LMCMemory}
+MODELS: dict[str, type[VideoModel]] = {
+    "htsr": HTSR,
+    "recurrent": RecurrentPredictor,
+    "lmc_memory": LMCMemory,
+    "swin_lstm": SwinLSTM,
+    "phydnet": PhyDNet,
+    "e3d_lstm": E3DLSTM,
+    "fc_lstm": FCLSTM,
+}
 
 
 def build_model(name: str, **arguments) -> VideoModel:

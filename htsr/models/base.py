@@ -18,7 +18,8 @@ class VideoModel(keras.Model):
 
     A model implements ``loss_terms``, ``start`` and ``advance``; ``total_loss`` where terms are not simply summed,
     ``training_passes`` where a batch is trained on more than once, ``observe_stream`` where it can go on with frames
-    that arrive. A model that maps frames to a block of frames is a ``BlockPredictor``.
+    that arrive. A model that maps frames to a block of frames is a ``BlockPredictor``, one that steps from frame to
+    frame a ``NextFramePredictor``.
 
     Args:
         frame_shape: height, width and channels of a frame.

@@ -45,9 +45,9 @@ def transposed_as_plain(name: str) -> Recipe:
     return Recipe((f"{name}.weight",), lambda a: a.transpose(2, 3, 0, 1)[::-1, ::-1])
 
 
-def normalisation(name: str, kind: str) -> Recipe:
-    """A weight or bias (channel, row, column) of a layer normalisation."""
-    return Recipe((f"{name}.{kind}",), lambda a: a.transpose(1, 2, 0))
+def channels_last(name: str) -> Recipe:
+    """A weight for every element of a map (channel, row, column), as of a layer normalisation."""
+    return Recipe((name,), lambda a: a.transpose(1, 2, 0))
 
 
 def scalars(*names: str) -> Recipe:
@@ -62,7 +62,12 @@ def layer_pairs(layer, *names: str) -> Pairs:
 
 def norm_pairs(layer, name: str) -> Pairs:
     """Of a ``MapNormalisation``."""
-    return [(layer.gamma, normalisation(name, "weight")), (layer.beta, normalisation(name, "bias"))]
+    return [(layer.gamma, channels_last(f"{name}.weight")), (layer.beta, channels_last(f"{name}.bias"))]
+
+
+def vector_norm_pairs(layer, name: str) -> Pairs:
+    """Of a normalisation with a weight and a bias per channel."""
+    return [(layer.gamma, same(f"{name}.weight")), (layer.beta, same(f"{name}.bias"))]
 
 
 def normalised_pairs(layer, name: str) -> Pairs:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, gmg, lmc_memory, openstl
+from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -74,6 +74,15 @@ def _recurrent(
     )  # fmt: skip
 
 
+def _swin_lstm(form: str, signature: tuple[str, ...], pairs: Callable[[Any], Pairs]) -> Source:
+    return Source(
+        f"SwinLSTM-{form} (arXiv 2308.09891), the authors' code or OpenSTL's",
+        "swin_lstm", read_state_dict, signature, pairs, swin_lstm.infer, swin_lstm.PUBLISHED,
+        {"batch_size": 16, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8},
+        unread=swin_lstm.UNREAD, guess=swin_lstm.guess,
+    )  # fmt: skip
+
+
 _HTSR = {name: "residual" if name == "posterior" else True for name in clockwork.CWVAE}
 _OPENSTL = openstl.PUBLISHED
 
@@ -94,6 +103,42 @@ SOURCES: dict[str, Source] = {
     "predrnn": _recurrent(
         "PredRNN (NeurIPS 2017), OpenSTL's code",
         openstl.PREDRNN_SIGNATURE, openstl.predrnn_pairs, {**_OPENSTL, "cell": "st_lstm"}, 5e-4, openstl.PREDRNN_UNREAD,
+    ),
+    "predrnnv2": _recurrent(
+        "PredRNN-V2 (arXiv 2103.09504), OpenSTL's code",
+        openstl.PREDRNNV2_SIGNATURE, openstl.predrnnv2_pairs, openstl.PREDRNNV2, 5e-4, "",
+    ),
+    "predrnnpp": _recurrent(
+        "PredRNN++ (arXiv 1804.06300), OpenSTL's code",
+        openstl.PREDRNNPP_SIGNATURE, openstl.predrnnpp_pairs, {**_OPENSTL, "cell": "causal_lstm"}, 1e-4,
+        openstl.PREDRNNPP_UNREAD,
+    ),
+    "mim": _recurrent(
+        "MIM (arXiv 1811.07490), OpenSTL's code",
+        openstl.MIM_SIGNATURE, openstl.mim_pairs, openstl.MIM, 5e-4, openstl.MIM_UNREAD, openstl.infer_mim,
+    ),
+    "mau": _recurrent(
+        "MAU (NeurIPS 2021), OpenSTL's code",
+        openstl.MAU_SIGNATURE, openstl.mau_pairs, openstl.MAU, 1e-3, openstl.MAU_UNREAD, openstl.infer_mau, _nothing,
+    ),
+    "swin_lstm": _swin_lstm("D", swin_lstm.SIGNATURE, swin_lstm.pairs),
+    "swin_lstm_b": _swin_lstm("B", swin_lstm.B_SIGNATURE, swin_lstm.b_pairs),
+    "phydnet": Source(
+        "PhyDNet (arXiv 2003.01460), the authors' code or OpenSTL's",
+        "phydnet", read_state_dict, phydnet.SIGNATURE, phydnet.pairs, phydnet.infer, phydnet.PUBLISHED,
+        {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
+        unread=phydnet.UNREAD, guess=phydnet.guess,
+    ),
+    "e3d_lstm": Source(
+        "E3D-LSTM (ICLR 2019), OpenSTL's code",
+        "e3d_lstm", read_state_dict, openstl.E3D_SIGNATURE, openstl.e3d_pairs, openstl.infer_e3d, openstl.E3D,
+        {"batch_size": 16, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8},
+        kept=("remember",), unread=openstl.E3D_UNREAD,
+    ),
+    "fc_lstm": Source(
+        "FC-LSTM (arXiv 1502.04681), of PyTorch's LSTMs",
+        "fc_lstm", read_state_dict, fc_lstm.SIGNATURE, fc_lstm.pairs, fc_lstm.infer, fc_lstm.PUBLISHED,
+        {"batch_size": 80, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8}, guess=fc_lstm.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

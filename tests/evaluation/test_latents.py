@@ -118,6 +118,15 @@ def test_psnr_is_of_reconstruction_and_rollouts(model, report, clip, seeds, filt
         np.testing.assert_allclose(report["gap"][name]["low"], metrics.bootstrap_interval(gap, SEED)[0], 1e-3, 1e-5)
 
 
+def test_a_scene_is_drawn_on_piece_by_piece(tmp_path, clip, seeds, monkeypatch):
+    monkeypatch.setattr(latents, "CHUNK", 4)
+    model = tiny(levels=2, imagine_from=4, layers=1)
+    report = run(model, tmp_path)
+    means = model.rollout(clip[:, :CONTEXT], HORIZON, seed=seeds, noise="mean")[0]
+    expected = metrics.psnr(means.clip(0, 1), clip[:, CONTEXT:]).mean(0)
+    np.testing.assert_allclose(report["psnr"]["rollout of means"]["mean"], expected, rtol=1e-4)
+
+
 def test_seeds_by_level(model, clip):
     """All the same they are those of an ordinary rollout; the noise alone decides."""
     held = tf.constant([3, 4, 5])

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from model_rows import ROWS
 
 from htsr.export.savedmodel import export_model
 from htsr.models import build_model
@@ -30,6 +31,14 @@ MODELS = {
     "sa_conv_lstm": {**RECURRENT, "cell": {"name": "sa_conv_lstm", "key_filters": 2}},
     "gmg": {**RECURRENT, "cell": {"name": "gmg", "key_filters": 2}, **OPENSTL},
     "motionrnn": {**RECURRENT, "cell": "motionrnn", **OPENSTL},
+    "causal_lstm": {**RECURRENT, "cell": "causal_lstm", **OPENSTL},
+    "predrnn-v2": {**RECURRENT, "cell": "st_lstm", "decoupling": 0.1, **OPENSTL},
+    "mim": {**RECURRENT, "cell": "mim", **OPENSTL},
+    "mau": {**RECURRENT, "cell": "mau", "reduction": 2},
+    "swin_lstm": ROWS["swin_lstm"],
+    "phydnet": ROWS["phydnet"],
+    "e3d_lstm": ROWS["e3d_lstm"],
+    "fc_lstm": ROWS["fc_lstm"],
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},
 }
 

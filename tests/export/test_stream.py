@@ -16,6 +16,7 @@ from htsr.ops import noise
 FRAMES = 20
 KINDS = (
     "htsr",
+    "htsr with layers",
     "cms_lstm",
     "lmc_memory",
     "gmg with blocks",
@@ -100,7 +101,8 @@ def test_observing_after_steps(stream):
     state = functions.observe(state, x[:, -1])
     if model.name == "htsr":
         assert int(state.frame) == FRAMES + 1
-        np.testing.assert_array_equal(state.window.seen, [1, 0, 0, 0])  # the first of a window of 4
+        window = model.periods[-1]
+        np.testing.assert_array_equal(state.window.seen, [1] + [0] * (window - 1))  # the first of a window
     else:
         history = np.concatenate([x[:, :-2], frames, x[:, -1:]], 1)
         close(state, functions.init(history), rounding(model))

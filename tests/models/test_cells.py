@@ -11,10 +11,15 @@ from htsr.layers.convolution import MapNormalisation, NormalisedConv
 from htsr.models.recurrent.blocks.attention import SelfAttentionMemory
 from htsr.models.recurrent.blocks.ce import ContextEmbedding
 from htsr.models.recurrent.blocks.se import SpatiotemporalExpression
+from htsr.models.recurrent.cells import make_cells
+from htsr.models.recurrent.cells.causal_lstm import CausalLSTMCell
 from htsr.models.recurrent.cells.cms_lstm import CMSLSTMCell
 from htsr.models.recurrent.cells.gmg import GMGCell
+from htsr.models.recurrent.cells.mau import MAUCell
+from htsr.models.recurrent.cells.mim import MIMCell
 from htsr.models.recurrent.cells.sa_conv_lstm import SAConvLSTMCell, SAConvLSTMState
 from htsr.models.recurrent.cells.st_lstm import STLSTMCell, STLSTMState
+from htsr.models.swin_lstm.cell import SwinLSTMCell
 from htsr.ops.scan import scan
 
 rng = np.random.default_rng(0)
@@ -206,7 +211,7 @@ def test_blocks_around_an_st_lstm_leave_its_memory_alone():
     h, c = spatiotemporal_expression(cell.se, h, c)
     for ours, theirs in zip(states, (h, c, m), strict=True):
         close(ours, theirs)
-    assert cell.zigzag
+    assert cell.handed == ("memory",)
 
 
 def test_without_blocks_and_norms_all_are_the_conv_lstm_of_keras():
@@ -242,11 +247,35 @@ CELLS = {
     "conv_lstm": lambda: ConvLSTMCell(6, 3),
     "st_lstm": lambda: STLSTMCell(6, 3, layer_norm=True),
     "sa_conv_lstm": lambda: SAConvLSTMCell(6, 3, key_filters=2),
+    "causal_lstm": lambda: CausalLSTMCell(6, 3, layer_norm=True, highway=True),
+    "mim": lambda: MIMCell(6, 3, layer_norm=True, truncated=True),
+    "swin_lstm": lambda: SwinLSTMCell(2, heads=1),
+    "mau": lambda: MAUCell(2, 3, tau=2),
     "gmg": lambda: GMGCell(6, 3, layer_norm=True, key_filters=2, trend_decay="step"),
     "motionrnn": lambda: GMGCell(6, 3, focus=False, offsets="published"),
     "cms_lstm": lambda: CMSLSTMCell(6),
     "cms_lstm around an ST-LSTM": lambda: CMSLSTMCell(6, ce=2, se=[2], cell=STLSTMCell(6, 3)),
 }
+
+
+@pytest.mark.parametrize("arguments", [{"name": "causal_lstm"}, {"name": "mim"}, {"name": "swin_lstm", "heads": 1}])
+def test_blocks_around_any_cell(arguments):
+    """CE gates what the cell is given, SE updates the hidden and cell state it makes; other states pass by."""
+    x = maps(FILTERS)
+    cell = make_cells({**arguments, "ce": 2, "se": [2]}, [FILTERS, FILTERS], 3, False, "float32")[1]
+    plain = cell.cell
+    states = cell.initial_state(x)
+    cell.build(x.shape)
+    states = tf.nest.map_structure(lambda s: tf.constant(rng.normal(size=s.shape).astype(np.float32)), states)
+    output, new = cell(x, states)
+    gated, hidden = cell.ce(x, states.hidden)
+    _, want = plain(gated, states._replace(hidden=hidden))
+    hidden, updated = cell.se(want.hidden, want.cell)
+    close(output, hidden)
+    for ours, theirs in zip(
+        *(tf.nest.flatten(s) for s in (new, want._replace(hidden=hidden, cell=updated))), strict=True
+    ):
+        close(ours, theirs)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")

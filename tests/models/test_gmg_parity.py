@@ -86,13 +86,13 @@ def outputs(model, unroll, x, bits=None):
     """Predictions in patches ``(batch, time, ...)``; ``bits (batch, 2)`` where the true frame is fed."""
     bits = np.zeros((len(x), 2)) if bits is None else bits
     mask = tf.constant(np.concatenate([np.ones((len(x), 3)), bits], 1) > 0.5)
-    return tf.transpose(unroll(model._patches(x), mask), [1, 0, 2, 3, 4]).numpy()
+    return tf.transpose(unroll(model.patches(x), mask)[0], [1, 0, 2, 3, 4]).numpy()
 
 
 def test_outputs_and_losses(loaded, monkeypatch):
     model, arrays = loaded
     any_batch = [tf.TensorSpec([6, None, *model.grid]), tf.TensorSpec([None, 5], tf.bool)]
-    unroll = tf.function(model._unroll, input_signature=any_batch)
+    unroll = tf.function(model.unroll, input_signature=any_batch)
     patches = arrays["frames_patched_NTHWC"]
     np.testing.assert_array_equal(to_patches(clip(arrays), model.patch_size, model.patch_order), patches)
     for clips, order in (([0], "b1_s0"), ([1], "b1_s1"), ([0, 1], "b2_order01"), ([1, 0], "b2_order10")):
@@ -103,7 +103,7 @@ def test_outputs_and_losses(loaded, monkeypatch):
             if f"loss_{order}{suffix}" in arrays:
                 loss = np.mean((got - patches[clips][:, 1:]) ** 2)
                 np.testing.assert_allclose(loss, arrays[f"loss_{order}{suffix}"], rtol=1e-5)
-    monkeypatch.setattr(model, "_unroll", unroll)
+    monkeypatch.setattr(model, "unroll", unroll)
     terms = model.loss_terms(clip(arrays), tf.constant(0))["l2"]
     np.testing.assert_allclose(2 * np.mean(terms) / patches[0, 1:].size, arrays["loss_b2_order01"], rtol=1e-5)
     predicted = model.rollout(clip(arrays, [0])[:, :3], 3)[0]
@@ -121,14 +121,14 @@ def test_outputs_from_other_initial_states(loaded, monkeypatch):
             offset = last(arrays[f"init/offsetmean_{i}"])
             motion = MotionState(offset, offset, np.zeros((1, 1, 1, 1), np.float32))
         states.append(GMGState(hidden, hidden, memory, memory, motion))
-    monkeypatch.setattr(model, "_initial_states", lambda inputs: tuple(states))
-    near(outputs(model, model._unroll, clip(arrays, [0])), arrays["out_b1_s0_randinit"])
+    monkeypatch.setattr(model, "initial_states", lambda inputs: tuple(states))
+    near(outputs(model, model.unroll, clip(arrays, [0])), arrays["out_b1_s0_randinit"])
 
 
 def test_gradients(loaded, monkeypatch):
     model, arrays = loaded
     mask = np.concatenate([np.ones((1, 3)), arrays["mask_mixed_bits"][:1]], 1) > 0.5
-    monkeypatch.setattr(model, "_teacher_mask", lambda *_: tf.constant(mask))
+    monkeypatch.setattr(model, "teacher_mask", lambda *_: tf.constant(mask))
     pairs, x = model_pairs(model), clip(arrays, [0])
     with tf.GradientTape() as tape:
         loss = (

@@ -22,7 +22,7 @@ def tiny(**arguments):
 
 def shares(model, step, num_inputs=8):
     """How often each input is a true frame, over many clips."""
-    mask = model._teacher_mask(4000, num_inputs, tf.constant(7), None if step is None else tf.constant(step))
+    mask = model.teacher_mask(4000, num_inputs, tf.constant(7), None if step is None else tf.constant(step))
     return mask.numpy().mean(0)
 
 
@@ -54,7 +54,7 @@ def test_share_of_true_frames(sampling, step, before, after):
 
 def test_sampling_is_a_function_of_seed_and_step():
     model = tiny(sampling_steps=100)
-    masks = [model._teacher_mask(5, 8, tf.constant(s), tf.constant(50)).numpy() for s in (1, 1, 2)]
+    masks = [model.teacher_mask(5, 8, tf.constant(s), tf.constant(50)).numpy() for s in (1, 1, 2)]
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0] != masks[2]).any()
 

@@ -60,7 +60,7 @@ def frames(arrays):
 
 def outputs(model, x, mask):
     """Predictions in patches ``(batch, time, ...)`` where ``mask (batch, time)`` says which inputs are true."""
-    return tf.transpose(model._unroll(model._patches(tf.constant(x)), mask), [1, 0, 2, 3, 4]).numpy()
+    return tf.transpose(model.unroll(model.patches(tf.constant(x)), mask)[0], [1, 0, 2, 3, 4]).numpy()
 
 
 def masks(arrays):
@@ -107,10 +107,10 @@ def test_outputs(name, mode):
 def test_states(name):
     model, arrays = load(name)
     x = to_patches(tf.constant(frames(arrays)), 4, model.patch_order)
-    layers = model._initial_states(x[:, 0])
+    layers = model.initial_states(x[:, 0])
     steps = (1, 2, 19) if name == "cmslstm_small" else (1, 2)
     for step in range(1, max(steps) + 1):
-        layers, _ = model._predict(layers, x[:, step - 1])
+        layers, _ = model.predict_next(layers, x[:, step - 1])
         for i, state in enumerate(layers if step in steps else ()):
             for j, value in enumerate(state):
                 key = f"state/step{step}/layer{i}/"
@@ -122,7 +122,7 @@ def test_states(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients(name):
     model, arrays = load(name)
-    model._teacher_mask = lambda *_: tf.constant(masks(arrays)["ss"])
+    model.teacher_mask = lambda *_: tf.constant(masks(arrays)["ss"])
     # CMS-LSTM's loss is a sum over the two clips, OpenSTL's twice the half squared error's mean over everything.
     scale, loss_name, prefix = (2, "loss1", "grad1/") if "cms" in name else (2 / (19 * 32 * 32), "ss_loss", "grad_ss/")
     with tf.GradientTape() as tape:
@@ -147,7 +147,7 @@ def eagerly():
 def test_two_steps_of_cms_lstm_with_adamw():
     """One training step: forwards, then reversed in time with the weights that the first left."""
     model, arrays = load("cmslstm_small")
-    model._teacher_mask = lambda *_: tf.constant(masks(arrays)["ss"])
+    model.teacher_mask = lambda *_: tf.constant(masks(arrays)["ss"])
     # The original sums the loss over the batch of two, we average; Adam divides that out but for its epsilon.
     optimizer = keras.optimizers.Adam(1e-3, epsilon=0.5e-8, weight_decay=0.01)
     model.compile(optimizer)

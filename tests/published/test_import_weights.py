@@ -15,7 +15,6 @@ from command import run
 import htsr
 from htsr.errors import InputError
 from htsr.models import build_model
-from htsr.models.recurrent.patches import from_patches
 from htsr.published.sources import SOURCES
 from htsr.runs import checkpoints
 from htsr.runs.card import write_card
@@ -34,6 +33,14 @@ TORCH = {
     "cms_lstm": ("cmslstm_small", ()),
     "conv_lstm": ("convlstm_small", SIZED),
     "predrnn": ("predrnn_small", SIZED),
+    "predrnnpp": ("predrnnpp_small", SIZED),
+    "predrnnv2": ("predrnnv2_small", SIZED),
+    "mim": ("mim_small", ()),
+    "mau": ("mau_small", ()),
+    "swin_lstm": ("swinlstm_small", ("model.context=3",)),
+    "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
+    "e3d_lstm": ("e3d_lstm_small", ()),
+    "fc_lstm": ("fclstm_small", ("model.frame_shape=[16,16,1]", "model.context=4")),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
@@ -47,7 +54,8 @@ def arrays_of(name: str, prefix: str = "") -> dict[str, np.ndarray]:
 
 def weights(source: str) -> dict[str, np.ndarray]:
     """Of a source, under its names."""
-    return arrays_of(TORCH[source][0], "sd/")
+    name = TORCH[source][0]
+    return {key.split("/", 1)[1]: a for key, a in arrays_of(name).items() if key.startswith(("sd/", "var/"))}
 
 
 def torch_file(source: str, path: Path) -> Path:
@@ -85,13 +93,24 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         clip = np.moveaxis(arrays["raw_frames_NTCHW"], 2, -1)[:1]
         want = np.moveaxis(arrays["pred_NTCHW_b1_s0"], 2, -1)
         return model.rollout(clip[:, :3], 3)[0], want, 1e-5 * np.abs(want).max()
+    if source == "swin_lstm":
+        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
+        return model.rollout(clip[:, :3], 7)[0], want, 1e-4
+    if source == "fc_lstm":
+        clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
+        return model.rollout(clip, 3)[0], want, 1e-5
+    if source == "phydnet":
+        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
+        return model.rollout(clip, 6)[0], want, 1e-4
     if source == "lmc_memory":
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()
     patches = arrays["ar_out_patch"].transpose(0, 1, 3, 4, 2) if source == "cms_lstm" else arrays["ar_out"]
-    want = from_patches(tf.constant(patches[:, 9:]), 4, model.patch_order).numpy()
+    if source == "mau":
+        patches = np.moveaxis(patches, 2, -1)
+    want = model.frames(tf.constant(np.moveaxis(patches[:, 9:], 1, 0))).numpy()
     clip = arrays["x"].transpose(0, 1, 3, 4, 2)
-    return model.rollout(clip[:, :10], 10)[0], want, 2e-3 if source == "cms_lstm" else 5e-5
+    return model.rollout(clip[:, :10], 10)[0], want, 2e-3 if source in ("cms_lstm", "predrnnpp") else 5e-5
 
 
 # ---- the published outputs
@@ -120,6 +139,23 @@ def test_imported_clockwork_models(name, tmp_path):
     assert config["eval"] | {"context": 36, "horizon": 36, "noise": "mean"} == config["eval"]
     assert config["data"]["name"] == "moving_mnist"
     assert config["train"]["learning_rate"] == 1e-4
+
+
+def test_swin_lstm_b(tmp_path):
+    """Its names; blocks, heads, windows and widths are read off the weights."""
+    parts = {"Downsample.patch_embed": "ST.patch_embed", "Downsample.layers.1": "ST.layer"}
+    parts |= {"Upsample.Unembed": "ST.patch_inflated"}
+    ours = {}
+    for name, array in weights("swin_lstm").items():
+        for theirs, part in parts.items():
+            if name.startswith(theirs):
+                wide = [2 * n if n == 8 and "layers" not in name else n for n in array.shape]
+                ours[name.replace(theirs, part)] = np.resize(array, wide)
+    file = torch_writer.save(tmp_path / "w.pt", ours)
+    run = htsr.import_weights("swin_lstm_b", file, tmp_path / "run", None, ["model.frame_shape=[16,16,1]"])
+    model = yaml.safe_load((run / "config.yml").read_text())["model"]
+    assert [model[key] for key in ("filters", "depths", "heads", "window")] == [16, [4], [4], 4]
+    assert htsr.load_model(run).rollout(np.zeros((1, 2, 16, 16, 1), "f4"), 2).std() > 0
 
 
 def test_adams_slots_of_the_original(tmp_path):
@@ -300,6 +336,16 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("predrnn", "conv_lstm", r"of conv_lstm with this config: names 2 \(cell_list.0.conv_m.0.weight, .*\) unknown"),
         ("gmg", "motionrnn", r"names 92 \(cell_list.0.attention_layer.layer_k.bias, .*\) unknown"),
         ("lmc_memory", "gmg", "holds no weights of gmg"),
+        ("predrnn", "predrnnpp", "holds no weights of predrnnpp"),
+        ("predrnnpp", "predrnn", r"missing and 11 \(cell_list.0.conv_c.0.weight, .*\) unknown"),
+        ("predrnn", "predrnnv2", "holds no weights of predrnnv2"),
+        ("mau", "mim", "holds no weights of mim"),
+        ("mim", "e3d_lstm", "holds no weights of e3d_lstm"),
+        ("e3d_lstm", "mau", "holds no weights of mau"),
+        ("phydnet", "swin_lstm", "holds no weights of swin_lstm"),
+        ("swin_lstm", "phydnet", "holds no weights of phydnet"),
+        ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
+        ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from htsr.models.base import VideoModel
 from htsr.models.htsr import open_window
 from htsr.models.htsr.rssm import Normal, RSSMCell, State
+from htsr.models.htsr.scene import Latest, Scene, SceneLayer
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
 
@@ -31,15 +32,19 @@ class RolloutState(NamedTuple):
     frame: tf.Tensor
     seeds: tf.Tensor
     stochastic: tf.Tensor
+    scene: Scene | tuple[()] = ()
 
 
 class StreamState(NamedTuple):
     """What a prediction frame by frame needs: the levels' states after the last frame, the index of the next one
-    (int64), and the window of the slowest level that it is in."""
+    (int64), the window of the slowest level that it is in, and of a model with a scene the latest frames, of which it
+    is registered anew when one more is seen."""
 
     levels: tuple[State, ...]
     frame: tf.Tensor
     window: open_window.OpenWindow
+    scene: Scene | tuple[()] = ()
+    latest: Latest | tuple[()] = ()
 
 
 class Hierarchy(VideoModel):
@@ -50,6 +55,8 @@ class Hierarchy(VideoModel):
         stacks: dense layers between a level's features and the next one's, for all levels but the fastest.
         cells: of the levels, fastest first.
         periods: frames of a tick of every level.
+        scene: registers the background and what moves over it; None in the published models.
+        registered: how many of the latest frames it registers.
     """
 
     encoder: keras.layers.Layer
@@ -60,6 +67,8 @@ class Hierarchy(VideoModel):
     temporal_factor: int
     features: int
     dense_residual: bool
+    scene: SceneLayer | None
+    registered: int | None
 
     has_latents = True
 
@@ -110,11 +119,16 @@ class Hierarchy(VideoModel):
             outputs = steps[level].states.output
         return steps
 
-    def decode(self, outputs) -> tf.Tensor:
-        """Frames of the fastest level's outputs ``(batch, time, ...)``: ``(batch, time, height, width, channel)``."""
+    def decode(self, outputs, scene=(), pose=()) -> tf.Tensor:
+        """Frames of the fastest level's outputs ``(batch, time, ...)``: ``(batch, time, height, width, channel)``; of a
+        model with a scene those that it draws."""
         frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
-        shape = [tf.shape(outputs)[0], _length(outputs), *self.frame_shape]
-        return tf.cast(tf.reshape(frames, shape), tf.float32)
+        shape = [tf.shape(outputs)[0], _length(outputs), *frames.shape[1:]]
+        frames = tf.cast(tf.reshape(frames, shape), tf.float32)
+        if self.scene is None:
+            return frames
+        channels = self.frame_shape[-1]
+        return self.scene.draw(scene, pose, frames[..., :channels], frames[..., channels:])
 
     # ---- rollouts
 
@@ -122,11 +136,24 @@ class Hierarchy(VideoModel):
         num_frames = tf.shape(context)[1]
         embeds = [tf.tile(embed, [num_samples, 1, 1]) for embed in self.encode(context)]
         steps = self.observe(embeds, seeds, stochastic, tf.ones([num_frames]))
-        return RolloutState(last_states(steps), num_frames, seeds, stochastic)
+        scene: Scene | tuple[()] = ()
+        if self.scene is not None:
+            scene = self.scene.register(Latest.of(context, self.registered)).scene
+            scene = tf.nest.map_structure(lambda x: tf.repeat(x[None], num_samples, 0), scene)
+            scene = tf.nest.map_structure(lambda x: tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0)), scene)
+        return RolloutState(last_states(steps), num_frames, seeds, stochastic, scene)
 
     def advance(self, state, length):
         state, outputs = self.imagine(state, length)
-        return state, self.decode(outputs)
+        scene, frames = self.draw_on(state.scene, outputs)
+        return state._replace(scene=scene), frames
+
+    def draw_on(self, scene, outputs) -> tuple[Scene | tuple[()], tf.Tensor]:
+        """The frames after a scene, of the fastest level's outputs in them, and the scene after these."""
+        if self.scene is None:
+            return scene, self.decode(outputs)
+        scene, pose = self.scene.go_on(scene, _length(outputs))
+        return scene, self.decode(outputs, scene, pose)
 
     def imagine(self, state: RolloutState, length) -> tuple[RolloutState, tf.Tensor]:
         """Run all levels on their priors for ``length`` frames: the new state and the fastest level's outputs.
@@ -154,8 +181,7 @@ class Hierarchy(VideoModel):
                 lambda s, x, cell=cell, weights=weights: cell.imagine(weights, s, *x), xs, before, keep=lambda s: s
             )
             outputs, first_parent = tf.concat([before.output[None], states.output], 0), begin
-        new_state = RolloutState(tuple(levels), end, state.seeds, state.stochastic)
-        return new_state, _swap(outputs[1:])
+        return state._replace(levels=tuple(levels), frame=end), _swap(outputs[1:])
 
     # ---- frame by frame
 
@@ -164,12 +190,17 @@ class Hierarchy(VideoModel):
         embeds = self.encode(context)
         steps = self.observe(embeds, seeds, tf.constant(True), tf.ones([num_frames]))
         window = open_window.after_context(embeds, [step.states for step in steps], num_frames, self.periods)
-        return StreamState(last_states(steps), tf.cast(num_frames, tf.int64), window)
+        state = StreamState(last_states(steps), tf.cast(num_frames, tf.int64), window)
+        if self.scene is None:
+            return state
+        latest = Latest.of(context, self.registered)
+        return state._replace(scene=self.scene.register(latest).scene, latest=latest)
 
     def step_stream(self, state, seeds):
-        rollout = RolloutState(state.levels, state.frame, seeds, tf.constant(True))
+        rollout = RolloutState(state.levels, state.frame, seeds, tf.constant(True), state.scene)
         rollout, frames = self.advance(rollout, 1)
-        return self._stream_state(rollout.levels, rollout.frame, state.window), frames[:, 0]
+        state = self._next(state, rollout.levels, state.window, frames[:, 0])
+        return state._replace(scene=rollout.scene), frames[:, 0]
 
     def observe_stream(self, state, frame, seeds):
         begin = state.frame // self.periods[-1] * self.periods[-1]
@@ -178,10 +209,15 @@ class Hierarchy(VideoModel):
         # Only ticks that have begun: the states after the last one are those to go on from.
         embeds = [embed[:, : index // period + 1] for embed, period in zip(window.embeds, self.periods, strict=True)]
         steps = self.observe(embeds, seeds, tf.constant(True), window.seen, window.before, begin)
-        return self._stream_state(last_states(steps), state.frame + 1, window)
+        state = self._next(state, last_states(steps), window, frame)
+        return state if self.scene is None else state._replace(scene=self.scene.register(state.latest).scene)
 
-    def _stream_state(self, levels, frame, window) -> StreamState:
-        return StreamState(levels, frame, open_window.or_next(window, levels, frame % self.periods[-1] == 0))
+    def _next(self, state: StreamState, levels, window, frame) -> StreamState:
+        """The state after a frame that was seen or, where none was, predicted; its scene is still the one before."""
+        index = state.frame + 1
+        window = open_window.or_next(window, levels, index % self.periods[-1] == 0)
+        latest = state.latest if self.scene is None else state.latest.add(frame)
+        return StreamState(levels, index, window, state.scene, latest)
 
     def _observe_level(self, level, embed, top_down, noise, state, complete) -> Level:
         cell = self.cells[level]

@@ -16,6 +16,7 @@ from htsr.errors import InputError
 from htsr.models.htsr.frames import FrameDecoder, FrameEncoder, feature_size
 from htsr.models.htsr.hierarchy import Hierarchy, RolloutState, last_states
 from htsr.models.htsr.rssm import Normal, RSSMCell
+from htsr.models.htsr.scene import GATES, Latest, SceneLayer
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl, gaussian_nll
 
@@ -54,6 +55,9 @@ class HTSR(Hierarchy):
             the mean: what is wrong early stays wrong. A multiple of ``temporal_factor ** (levels - 1)``.
         imagine_warmup_steps: training steps over which the weight of ``nll_imagined`` in the loss rises linearly from
             0 to 1.
+        still: draw frames over the median of the observed ones, see ``SceneLayer``.
+        layers: things that move over it, registered in the observed frames; with one or more, ``still`` is implied.
+            Both need ``imagine_from``: it is also how many of the latest frames are registered.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -82,6 +86,8 @@ class HTSR(Hierarchy):
         imagine_from: int | None = None,
         imagine_warmup_steps: int = 0,
         decoded_frames: int | None = None,
+        still: bool = False,
+        layers: int = 0,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
@@ -119,10 +125,17 @@ class HTSR(Hierarchy):
         if kl_balance is not None and not 0 <= kl_balance <= 1:
             raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
 
+        require_int("layers", layers, 0)
+        if (still or layers) and imagine_from is None:
+            raise InputError("still and layers need imagine_from, the number of frames that are registered; set it")
+        self.scene = SceneLayer(layers, name="scene") if still or layers else None
+        self.registered = imagine_from
+
         policy, size = self.dtype_policy, frame_shape[0]
         self.encoder = FrameEncoder(size, channels_mult, encoder_residual, name="encoder", dtype=policy)
+        gates = GATES if self.scene is not None else 0
         self.decoder = FrameDecoder(
-            size, frame_shape[-1], channels_mult, decoder_residual, name="decoder", dtype=policy
+            size, frame_shape[-1], channels_mult, decoder_residual, gates, name="decoder", dtype=policy
         )
         self.features = feature_size(size, channels_mult)
         sizes = [dense_units] * (dense_layers - 1) + [self.features] * (dense_layers > 0)
@@ -148,6 +161,8 @@ class HTSR(Hierarchy):
         for cell in self.cells:
             cell.build(None, (None, self.features))
         self.decoder.build((None, self.stoch + self.cells[0].deter))
+        if self.scene is not None:
+            self.scene.build(self.frame_shape)
         self.built = True
 
     # ---- training
@@ -159,18 +174,26 @@ class HTSR(Hierarchy):
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
         seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
         steps = self.observe(self.encode(observed), seeds, tf.constant(True))
-        parts = [("nll", observed, steps[0].states.output, np.ones(num_frames))]
+        scene, pose, place_nll = (), (), None
+        if self.scene is not None:
+            scene, pose, place_nll = self.scene.register(Latest.of(observed, num_frames))
+        parts = [("nll", observed, (steps[0].states.output, pose), np.ones(num_frames))]
         if self.imagine_from is not None:
             state = RolloutState(last_states(steps), tf.constant(num_frames), seeds, tf.constant(False))
             length = unseen.shape[1]
             imagined = tf.ensure_shape(self.imagine(state, tf.constant(length))[1], [None, length, None])
-            parts.append(("nll_imagined", unseen, imagined, np.arange(1, length + 1) ** -0.5))
+            if self.scene is not None:
+                pose = self.scene.go_on(scene, length)[1]
+            parts.append(("nll_imagined", unseen, (imagined, pose), np.arange(1, length + 1) ** -0.5))
         start = noise_lib.uniform(noise_lib.fold(seeds, self.levels))
         chosen = ((name, *self._few(*part, start)) for name, *part in parts)
-        names, truth, outputs, weights = zip(*chosen, strict=True)
-        nll = gaussian_nll(tf.concat(truth, 1), self.decode(tf.concat(outputs, 1)), self.frame_stddev)
+        names, truth, drawn, weights = zip(*chosen, strict=True)
+        outputs, pose = tf.nest.map_structure(lambda *x: tf.concat(x, 1), *drawn)
+        nll = gaussian_nll(tf.concat(truth, 1), self.decode(outputs, scene, pose), self.frame_stddev)
         nll = tf.split(nll, [len(w) for w in weights], 1)
         terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, weights, strict=True)}
+        if self.scene is not None and self.scene.num_things:
+            terms["nll_place"] = place_nll
         for level, (p, q, _) in enumerate(steps):
             if self.kl_balance is None:
                 terms[f"kl_{level}"] = _clip_kl(q, p) / num_frames
@@ -179,17 +202,17 @@ class HTSR(Hierarchy):
                 terms[f"kl_posterior_{level}"] = _clip_kl(q, _stopped(p)) / num_frames
         return terms
 
-    def _few(self, clip, outputs, weights, start):
-        """The frames whose likelihood is computed, the outputs they are decoded from, and the weight of each in the
+    def _few(self, clip, drawn, weights, start):
+        """The frames whose likelihood is computed, the nest of what they are drawn from, and the weight of each in the
         mean: all, or as many by systematic sampling, evenly spaced in cumulative weight from ``start`` (clip,)."""
         num_frames, count = clip.shape[1], self.decoded_frames
         weights = (weights / weights.sum()).astype(np.float32)
         if count is None or count >= num_frames:
-            return clip, outputs, weights
+            return clip, drawn, weights
         points = (start[:, None] + tf.range(count, dtype=tf.float32)) / count
         chosen = tf.searchsorted(np.cumsum(weights)[:-1], tf.reshape(points, [-1]), "right")
         chosen = tf.reshape(chosen, [-1, count])
-        few = (tf.gather(x, chosen, batch_dims=1) for x in (clip, outputs))
+        few = tf.nest.map_structure(lambda x: tf.gather(x, chosen, batch_dims=1), (clip, drawn))
         return (*few, np.full(count, 1 / count, np.float32))
 
     def _observed(self, num_frames: int) -> int:
@@ -204,7 +227,7 @@ class HTSR(Hierarchy):
 
     def total_loss(self, terms, num_frames, step=None):
         num_frames = self._observed(num_frames)
-        loss = terms["nll"]
+        loss = terms["nll"] + terms.get("nll_place", 0.0)
         if self.imagine_from is not None:
             loss += self._imagined_weight(step) * terms["nll_imagined"]
         for level, beta in enumerate(self.beta):

@@ -16,6 +16,8 @@ POSTERIORS = ("residual", "residual_scaled", "independent")
 # Added to every component of the input of a stddev layer, in the published code of both models.
 _STDDEV_SHIFT = 0.54
 
+_MOST = 8.0  # of the logarithm of a scaled posterior's share of the prior's stddev: the KL stays finite
+
 
 class State(NamedTuple):
     """What a level carries from tick to tick, ``stoch (batch, stoch)`` and ``deter (batch, deter)``."""
@@ -59,7 +61,8 @@ class RSSMCell(keras.layers.Layer):
     and the posterior is, by ``posterior``:
 
     - ``residual`` (HTSR): mean ``mu_p + delta``, stddev ``s_p + softplus(sigma)``: never sharper than the prior;
-    - ``residual_scaled``: mean ``mu_p + delta``, stddev ``s_p * exp(sigma)``: sharper where the frame says more;
+    - ``residual_scaled``: mean ``mu_p + delta``, stddev ``s_p * exp(sigma)``, sigma within +-8: sharper where the
+      frame says more;
     - ``independent`` (Clockwork VAE): mean ``delta``, stddev ``softplus(sigma) + s_min``.
 
     What depends on the level above or on the frame alone is computed for all ticks at once, by ``project_top_down``
@@ -169,7 +172,7 @@ class RSSMCell(keras.layers.Layer):
         if self.posterior == "residual":
             posterior = Normal(prior.mean + mean, prior.stddev + tf.nn.softplus(stddev))
         elif self.posterior == "residual_scaled":
-            posterior = Normal(prior.mean + mean, prior.stddev * tf.exp(tf.clip_by_value(stddev, -10.0, 10.0)))
+            posterior = Normal(prior.mean + mean, prior.stddev * tf.exp(tf.clip_by_value(stddev, -_MOST, _MOST)))
         else:
             posterior = Normal(mean, tf.nn.softplus(stddev) + self.min_stddev)
         return State(posterior.mean + posterior.stddev * noise, deter), prior, posterior

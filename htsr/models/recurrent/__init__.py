@@ -1,1 +1,1 @@
-"""Convolutional recurrent predictors: CMS-LSTM, ConvLSTM, PredRNN, SA-ConvLSTM, MotionRNN and GMG."""
+"""Convolutional recurrent predictors: CMS-LSTM, ConvLSTM, PredRNN to V2, MIM, MAU, SA-ConvLSTM, MotionRNN, GMG."""

@@ -74,8 +74,8 @@ class CMSLSTMCell(keras.layers.Layer):
         return self.cell.state_type
 
     @property
-    def zigzag(self) -> bool:
-        return self.cell.zigzag
+    def handed(self) -> tuple[str, ...]:
+        return self.cell.handed
 
     def build(self, inputs_shape):
         state = (*inputs_shape[:-1], self.filters)

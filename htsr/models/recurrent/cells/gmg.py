@@ -67,7 +67,7 @@ class GMGCell(keras.layers.Layer):
     """
 
     state_type = GMGState
-    zigzag = True
+    handed = ("memory", "highway")
 
     def __init__(
         self,

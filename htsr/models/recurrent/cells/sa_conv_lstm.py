@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.layers.conv_lstm import ConvLSTMCell, ConvLSTMState, zero_state
+from htsr.layers.conv_lstm import ConvLSTMCell, ConvLSTMState, RecurrentCell
 from htsr.models.recurrent.blocks.attention import SelfAttentionMemory
 
 
@@ -18,7 +18,7 @@ class SAConvLSTMState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("htsr")
-class SAConvLSTMCell(keras.layers.Layer):
+class SAConvLSTMCell(RecurrentCell):
     """One step of SA-ConvLSTM (Lin et al., AAAI 2020): a ``ConvLSTMCell``, whose hidden state then passes a
     ``SelfAttentionMemory``. The authors published no code: arguments and their defaults are choices.
 
@@ -43,7 +43,6 @@ class SAConvLSTMCell(keras.layers.Layer):
     """
 
     state_type = SAConvLSTMState
-    zigzag = False
 
     def __init__(
         self,
@@ -55,8 +54,8 @@ class SAConvLSTMCell(keras.layers.Layer):
         memory_kernel_size: int = 1,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.filters = filters
+        super().__init__(filters, kernel_size, layer_norm, **kwargs)
+        self.forget_bias, self.key_filters, self.memory_kernel_size = forget_bias, key_filters, memory_kernel_size
         policy = self.dtype_policy
         self.lstm = ConvLSTMCell(filters, kernel_size, forget_bias, layer_norm, name="lstm", dtype=policy)
         self.attention = SelfAttentionMemory(
@@ -67,23 +66,8 @@ class SAConvLSTMCell(keras.layers.Layer):
         self.lstm.build(inputs_shape)
         self.attention.build((*inputs_shape[:-1], self.filters))
 
-    def initial_state(self, inputs) -> SAConvLSTMState:
-        """Zeros for inputs of this shape."""
-        return zero_state(SAConvLSTMState, inputs, self.filters)
-
     def call(self, inputs, states):
         states = SAConvLSTMState(*states)
         hidden, (_, cell) = self.lstm(inputs, ConvLSTMState(states.hidden, states.cell))
         hidden, memory = self.attention(hidden, states.memory)
         return hidden, SAConvLSTMState(hidden, cell, memory)
-
-    def get_config(self):
-        config = {
-            "filters": self.filters,
-            "kernel_size": self.lstm.kernel_size,
-            "forget_bias": self.lstm.forget_bias,
-            "layer_norm": self.lstm.layer_norm,
-            "key_filters": self.attention.key_filters,
-            "memory_kernel_size": self.attention.kernel_size,
-        }
-        return {**super().get_config(), **config}

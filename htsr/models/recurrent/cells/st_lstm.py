@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.layers.conv_lstm import lstm_update, zero_state
+from htsr.layers.conv_lstm import RecurrentCell
 from htsr.layers.convolution import NormalisedConv
 
 
@@ -18,8 +18,18 @@ class STLSTMState(NamedTuple):
     memory: tf.Tensor
 
 
+class DecoupledSTLSTMState(NamedTuple):
+    """An ``STLSTMState``, and what the step has added to cell and memory."""
+
+    hidden: tf.Tensor
+    cell: tf.Tensor
+    memory: tf.Tensor
+    added_to_cell: tf.Tensor
+    added_to_memory: tf.Tensor
+
+
 @keras.saving.register_keras_serializable("htsr")
-class STLSTMCell(keras.layers.Layer):
+class STLSTMCell(RecurrentCell):
     r"""One step of a spatiotemporal LSTM (Wang et al., "PredRNN", NeurIPS 2017; as OpenSTL builds it).
 
     .. math::
@@ -39,6 +49,7 @@ class STLSTMCell(keras.layers.Layer):
         kernel_size: of all convolutions but the 1x1 one, odd.
         forget_bias: b above.
         layer_norm: normalise the convolutions, the 1x1 one excepted.
+        decoupled: states are ``DecoupledSTLSTMState``, for the decoupling loss of PredRNN-V2.
 
     Call arguments:
         inputs: ``(batch, rows, columns, channels)``.
@@ -55,21 +66,22 @@ class STLSTMCell(keras.layers.Layer):
         (TensorShape([2, 8, 6, 16]), TensorShape([2, 8, 6, 16]))
     """
 
-    state_type = STLSTMState
-    zigzag = True
+    handed = ("memory",)
 
     def __init__(
-        self, filters: int, kernel_size: int = 5, forget_bias: float = 1.0, layer_norm: bool = False, **kwargs
+        self,
+        filters: int,
+        kernel_size: int = 5,
+        forget_bias: float = 1.0,
+        layer_norm: bool = False,
+        decoupled: bool = False,
+        **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.filters, self.kernel_size = filters, kernel_size
-        self.forget_bias, self.layer_norm = forget_bias, layer_norm
-
-        def conv(factor: int, name: str) -> NormalisedConv:
-            return NormalisedConv(factor * filters, kernel_size, layer_norm, name=name, dtype=self.dtype_policy)
-
-        self.inputs_conv, self.hidden_conv = conv(7, "inputs_conv"), conv(4, "hidden_conv")
-        self.memory_conv, self.output_conv = conv(3, "memory_conv"), conv(1, "output_conv")
+        super().__init__(filters, kernel_size, layer_norm, **kwargs)
+        self.forget_bias, self.decoupled = forget_bias, decoupled
+        self.state_type = DecoupledSTLSTMState if decoupled else STLSTMState
+        self.inputs_conv, self.hidden_conv = self.conv(7, "inputs_conv"), self.conv(4, "hidden_conv")
+        self.memory_conv, self.output_conv = self.conv(3, "memory_conv"), self.conv(1, "output_conv")
         self.join = NormalisedConv(filters, 1, False, name="join", dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
@@ -80,29 +92,24 @@ class STLSTMCell(keras.layers.Layer):
         for layer in (self.output_conv, self.join):
             layer.build((*inputs_shape[:-1], 2 * self.filters))
 
-    def initial_state(self, inputs) -> STLSTMState:
-        """Zeros for inputs of this shape."""
-        return zero_state(STLSTMState, inputs, self.filters)
-
     def call(self, inputs, states):
-        states, _ = self.gated(inputs, STLSTMState(*states))
+        states, _ = self.gated(inputs, self.state_type(*states))
         return states.hidden, states
 
-    def gated(self, inputs, states: STLSTMState):
+    def gated(self, inputs, states):
         """The new states, and the output gate, for cells that also gate something else by it."""
         size = self.filters
         x, x_memory, x_output = tf.split(self.inputs_conv(inputs), [3 * size, 3 * size, size], -1)
         h, h_output = tf.split(self.hidden_conv(states.hidden), [3 * size, size], -1)
-        cell = self._updated(states.cell, x + h)
-        memory = self._updated(states.memory, x_memory + self.memory_conv(states.memory))
+        cell, *added = self._updated(states.cell, x + h)
+        memory, *added_to_memory = self._updated(states.memory, x_memory + self.memory_conv(states.memory))
         both = tf.concat([cell, memory], -1)
         gate = tf.sigmoid(x_output + h_output + self.output_conv(both))
-        return STLSTMState(gate * tf.tanh(self.join(both)), cell, memory), gate
+        return self.state_type(gate * tf.tanh(self.join(both)), cell, memory, *added, *added_to_memory), gate
 
     def _updated(self, state, gates):
+        """A new state, and what was added to it where that is wanted."""
         i, f, g = tf.split(gates, 3, -1)
-        return lstm_update(state, i, f + self.forget_bias, g)
-
-    def get_config(self):
-        names = ("filters", "kernel_size", "forget_bias", "layer_norm")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        added = tf.sigmoid(i) * tf.tanh(g)
+        new = tf.sigmoid(f + self.forget_bias) * state + added
+        return (new, added) if self.decoupled else (new,)

@@ -1,0 +1,53 @@
+"""How the looks of a thing at different moments compare, and how pictures are moved."""
+
+import tensorflow as tf
+
+_FORGETTING = 0.98  # weight of a moment when a period is looked for, relative to that of the next one
+
+
+def shifted(pictures, by) -> tf.Tensor:
+    """Move pictures ``(..., channel, height, width)`` by (y, x) pixels ``(..., 2)``, linear in between, 0 from outside.
+
+    As two products with banded matrices: quick everywhere, and differentiable in ``by``.
+    """
+    height, width = pictures.shape[-2:]
+    rows, columns = _band(height, by[..., None, 0]), _band(width, by[..., None, 1])
+    return tf.matmul(tf.matmul(rows, pictures), columns, transpose_b=True)
+
+
+def _band(size: int, offset) -> tf.Tensor:
+    i = tf.range(size, dtype=tf.float32)
+    return tf.nn.relu(1.0 - tf.abs(i[:, None] - i - offset[..., None, None]))
+
+
+def unlikeness(crops) -> tf.Tensor:
+    """Squared differences between moments where both are visible, over the usual energy: ``(batch, K, n, n)``."""
+    colour, visible = crops[:, :, :, :-2], crops[:, :, :, -1]
+    energy = tf.reduce_sum(tf.square(colour), 3) / (visible + 1e-3)
+    lead = tf.shape(crops)[:3]
+    energy, visible, colour = (tf.reshape(x, tf.concat([lead, [-1]], 0)) for x in (energy, visible, colour))
+    squares = tf.matmul(energy, visible, transpose_b=True)
+    squares += tf.linalg.matrix_transpose(squares) - 2.0 * tf.matmul(colour, colour, transpose_b=True)
+    usual = tf.reduce_sum(energy, [2, 3]) / (tf.reduce_sum(tf.reduce_max(visible, -1), 2) + 1e-3) + 1.0
+    return tf.nn.relu(squares) / usual[..., None, None]
+
+
+def period_of(unlike, usable) -> tf.Tensor:
+    """The lag whose moments are least unlike, compared with those of shorter lags (de Cheveigne & Kawahara, "YIN",
+    2002): int32 ``(batch, K)``.
+
+    Args:
+        unlike: of ``unlikeness``.
+        usable: 1 for a moment to go by, else 0, ``(batch, K, n)``.
+    """
+    count = unlike.shape[-1]
+    recent = _FORGETTING ** tf.range(count - 1.0, -0.5, -1.0)
+    both = usable[..., :, None] * usable[..., None, :] * recent[:, None]
+    lags = range(1, max(2, count - 1))
+    cost = []
+    for lag in lags:
+        pairs = tf.linalg.diag_part(both, k=-lag)
+        cost.append(tf.reduce_sum(pairs * tf.linalg.diag_part(unlike, k=-lag), -1) / (tf.reduce_sum(pairs, -1) + 1e-6))
+    cost = tf.stack(cost, -1)
+    relative = cost * tf.range(1.0, len(lags) + 1.0) / (tf.cumsum(cost, -1) + 1e-6)
+    return 1 + tf.argmin(relative, -1, tf.int32)

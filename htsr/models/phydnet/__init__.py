@@ -1,0 +1,1 @@
+"""PhyDNet: a physical cell beside a stack of convolutional LSTMs."""

@@ -1,0 +1,1 @@
+"""SwinLSTM: a recurrent cell whose gates are windowed attention."""

@@ -1,0 +1,190 @@
+"""What HTSR registers: things are found, followed, told apart, moved on and drawn where they will be."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from htsr.errors import InputError
+from htsr.models.htsr import motion, tracking
+from htsr.models.htsr.looks import shifted
+from htsr.models.htsr.model import HTSR
+from htsr.models.htsr.motion import Motion, Walls
+from htsr.models.htsr.scene import GATES, Latest, SceneLayer
+
+SIZE = 64
+WALLS = Walls(tf.constant([12.0, 12.0]), tf.constant([51.0, 51.0]), tf.constant(0.0))
+
+
+def bounce(start, velocity, length, low=12.0, high=51.0):
+    """Places along one axis of a thing that stops at a wall and turns round, as in Moving MNIST."""
+    path = [start]
+    for _ in range(length - 1):
+        place = path[-1] + velocity
+        if not low < place < high:
+            place, velocity = min(max(place, low), high), -velocity
+        path.append(place)
+    return np.array(path, np.float32)
+
+
+def draw(shapes, background, length):
+    """Frames of shapes, each (picture, places (length, 2)), at whole pixels over a background."""
+    frames = np.repeat(background[None], length, 0).copy()
+    for picture, places in shapes:
+        half = len(picture) // 2
+        for frame, (y, x) in zip(frames, np.round(places).astype(int), strict=False):
+            part = frame[y - half : y - half + len(picture), x - half : x - half + len(picture)]
+            part[picture > 0] = picture[picture > 0]
+    return frames[None, ..., None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def two_shapes():
+    """A disc and a cross that fly through each other and bounce, 36 frames seen and 60 to come."""
+    y, x = np.mgrid[-7:8, -7:8]
+    disc, cross = (y**2 + x**2 <= 49) * 0.9, ((abs(y) <= 2) | (abs(x) <= 2)) * 0.7
+    length = 96
+    first = np.stack([bounce(20, 1.57, length), bounce(14, 1.05, length)], -1)
+    second = np.stack([bounce(44, -1.12, length), bounce(48, -1.36, length)], -1)
+    frames = draw([(disc, first), (cross, second)], np.zeros([SIZE, SIZE]), length)
+    return frames, np.stack([first, second], 1)
+
+
+def scene_layer(num_things, low=12.0, high=51.0):
+    layer = SceneLayer(num_things)
+    layer.build((SIZE, SIZE, 1))
+    layer.low.assign([low / SIZE] * 2)
+    layer.high.assign([high / SIZE] * 2)
+    layer.reflected.assign(-1.0)
+    return layer
+
+
+def predict(layer, context, length):
+    """The frames that the registered parts alone give."""
+    scene = layer.register(Latest.of(tf.constant(context), context.shape[1])).scene
+    scene, pose = layer.go_on(scene, tf.constant(length))
+    gates = tf.constant([20.0] + [0.0] * (GATES - 1)) + tf.zeros([1, length, SIZE, SIZE, GATES])
+    return layer.draw(scene, pose, tf.zeros([1, length, SIZE, SIZE, 1]), gates).numpy()
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean(np.square(a - b)) + 1e-10)
+
+
+def test_pictures_are_shifted():
+    picture = np.random.default_rng(0).random([3, 9, 7]).astype(np.float32)
+    moved = shifted(tf.constant(picture), tf.constant([2.0, -1.0])).numpy()
+    assert np.array_equal(moved[:, 2:, :-1], picture[:, :-2, 1:])
+    assert not moved[:, :2].any()
+    assert not moved[:, :, -1].any()
+    half = shifted(tf.constant(picture), tf.constant([0.5, 0.0])).numpy()
+    np.testing.assert_allclose(half[:, 1:], (picture[:, 1:] + picture[:, :-1]) / 2, atol=1e-6)
+
+
+def test_things_are_told_apart_where_they_cross(two_shapes):
+    frames, places = two_shapes
+    context = tf.constant(frames[:, :36])
+    tracks = tracking.track(tracking.difference(context, tf.zeros_like(context[:, 0])), tf.ones([36]), 2)
+    found = tracks.places.numpy()[0]
+    if np.abs(found[0, 0] - places[0, 0]).sum() > np.abs(found[0, 0] - places[0, 1]).sum():
+        found = found[:, ::-1]
+    gap = np.abs(places[:36, 0] - places[:36, 1]).max(-1).min()
+    assert gap < 8, "the shapes were to overlap"
+    assert np.abs(found - places[:36]).max() < 2
+
+
+def test_a_motion_is_found_through_its_bounces():
+    truth = np.stack([bounce(20, 1.73, 336), bounce(40, -2.21, 336)], -1)
+    seen = np.floor(truth[:36])[None, :, None]
+    first, last = motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS)
+    np.testing.assert_allclose(np.abs(first.velocity[0, 0]), [1.73, 2.21], atol=0.03)
+    _, places = motion.follow(last, WALLS, tf.constant(300))
+    assert np.abs(places.numpy()[0, :, 0] - truth[36:]).max() < 2.5
+
+
+def test_a_frame_that_does_not_fit_misleads_nobody():
+    truth = np.stack([bounce(20, 0.7, 60), bounce(25, 0.4, 60)], -1)
+    seen = truth[None, :36, None].copy()
+    seen[0, [5, 20]] += 9.0
+    _, last = motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS)
+    _, places = motion.follow(last, WALLS, tf.constant(24))
+    assert np.abs(places.numpy()[0, :, 0] - truth[36:]).max() < 1
+
+
+@pytest.mark.parametrize(("reflected", "expected"), [(0.0, 51.0), (1.0, 49.5)])
+def test_walls_stop_or_mirror(reflected, expected):
+    walls = WALLS._replace(reflected=tf.constant(reflected))
+    start = Motion(tf.constant([[[50.0, 30.0]]]), tf.constant([[[2.5, 1.0]]]), tf.zeros([1, 1, 2]))
+    after = motion.move(start, walls)
+    np.testing.assert_allclose(after.place, [[[expected, 31.0]]])
+    np.testing.assert_allclose(after.velocity, [[[-2.5, 1.0]]])
+
+
+def test_walls_give_way_to_things_that_go_farther():
+    y, x = np.mgrid[-5:6, -5:6]
+    places = np.stack([bounce(20, 2.57, 36), bounce(34, 2.2, 36)], -1)
+    frames = draw([((y**2 + x**2 <= 25) * 0.9, places)], np.zeros([SIZE, SIZE]), 36)
+    losses = []
+    for low, high in ((12.0, 51.0), (16.0, 47.0)):
+        layer = scene_layer(1, low, high)
+        with tf.GradientTape() as tape:
+            losses.append(tf.reduce_mean(layer.register(Latest.of(tf.constant(frames), 36)).place_nll))
+        of_low, of_high = tape.gradient(losses[-1], [layer.low.value, layer.high.value])
+    assert losses[1] > 3 * losses[0]
+    assert of_low.numpy().sum() > 0
+    assert of_high.numpy().sum() < 0
+
+
+def test_two_things_are_predicted_sharp_and_in_place(two_shapes):
+    frames, _ = two_shapes
+    predicted = predict(scene_layer(2), frames[:, :36], 60)
+    assert psnr(predicted[:, 0], frames[:, 36]) > 22
+    assert psnr(predicted, frames[:, 36:]) > 20
+    assert psnr(np.median(frames[:, :36], 1)[:, None], frames[:, 36:]) < 15
+
+
+def test_what_stands_still_is_drawn_as_it_is():
+    background = np.random.default_rng(1).random([SIZE, SIZE]) * 0.5
+    places = np.stack([bounce(32, 0.0, 56), np.linspace(12, 50, 56)], -1)
+    frames = draw([(np.full([9, 9], 1.0), places)], background, 56)
+    predicted = predict(scene_layer(1, -20.0, 90.0), frames[:, :36], 20)
+    assert psnr(predicted, frames[:, 36:]) > 25
+    apart = np.abs(predicted - background[None, None, ..., None])
+    assert np.median(apart) < 1e-6
+
+
+def test_a_look_that_recurs_is_replayed_in_phase():
+    """A bar that turns every third frame, in place."""
+    y, x = np.mgrid[-8:9, -8:9]
+    looks = [abs(y) <= 1, abs(x) <= 1, abs(y - x) <= 1]
+    frames = np.zeros([1, 60, SIZE, SIZE, 1], np.float32)
+    for i in range(60):
+        frames[0, i, 24:41, 24:41, 0] = looks[i % 3] * 0.8
+    predicted = predict(scene_layer(1), frames[:, :36], 24)
+    box = (0, slice(None), slice(24, 41), slice(24, 41))
+    assert psnr(predicted[box], frames[:, 36:][box]) > 10
+    assert psnr(predicted[box], np.roll(frames[:, 36:], 1, 1)[box]) < 9
+
+
+@pytest.mark.parametrize("seen", [1, 2])
+def test_a_short_context_is_enough(seen, two_shapes):
+    layer = scene_layer(2)
+    scene = layer.register(Latest.of(tf.constant(two_shapes[0][:, :seen]), 36)).scene
+    scene, pose = layer.go_on(scene, tf.constant(5))
+    frames = layer.draw(scene, pose, tf.zeros([1, 5, SIZE, SIZE, 1]), tf.zeros([1, 5, SIZE, SIZE, GATES]))
+    assert np.isfinite(frames).all()
+
+
+def test_the_median_is_of_the_frames_that_were_seen():
+    frames = np.random.default_rng(0).random([2, 6, SIZE, SIZE, 3]).astype(np.float32)
+    layer = SceneLayer(0)
+    layer.build((SIZE, SIZE, 3))
+    scene = layer.register(Latest.of(tf.constant(frames), 9)).scene
+    np.testing.assert_allclose(scene.median, np.median(frames, 1), atol=1e-6)
+    np.testing.assert_allclose(scene.mean, frames.mean(1), atol=1e-6)
+    assert scene.things == ()
+
+
+@pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}])
+def test_registering_needs_a_number_of_frames(arguments):
+    with pytest.raises(InputError, match="imagine_from"):
+        HTSR(**arguments)
