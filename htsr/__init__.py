@@ -4,9 +4,14 @@ The public names are loaded when first used, so ``import htsr`` itself does not 
 """
 
 import importlib
+import os
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
+
+if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 _PUBLIC = {
     "InputError": "htsr.errors",

@@ -78,10 +78,22 @@ def number_hint(value: Any, annotation: Any) -> str:
         return ""
     whole, fraction, sign, exponent = number.groups()
     written = value if exponent is None else f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}"
+    written = re.sub(r"^([+-]?)0+(?=\d)", r"\1", written)
     try:
         convert(yaml.safe_load(written), annotation)
     except Mismatch:
         return ""
+    if exponent is None and written != value:
+        return f"; write {written}"
     return (
         f"; write {written} without quotes" if exponent is None else f"; write {written} (YAML reads {value} as text)"
     )
+
+
+def text_hint(value: Any, annotation: Any) -> str:
+    """Return the way out where a text was wanted and YAML read something else."""
+    try:
+        convert("", annotation)
+    except Mismatch:
+        return ""
+    return "; write a text in quotes: 'text'" if not isinstance(value, str) else ""

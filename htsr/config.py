@@ -6,6 +6,7 @@ TensorFlow or any other part of the package: who checks a section hands in the f
 
 import inspect
 import os
+import re
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from htsr.annotations import Mismatch, convert, describe, number_hint
+from htsr.annotations import Mismatch, convert, describe, number_hint, text_hint
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.files import new_file
 
 SECTIONS = ("model", "data", "train", "eval")
+TEXTS = ("datadir",)  # keys whose overrides are texts as they stand: a folder may be called 2024, or clips #2
 MAX_BYTES = 1 << 16
 
 
@@ -29,7 +31,8 @@ def read_config(
 
     Args:
         path: YAML file with the sections ``model``, ``data``, ``train``, ``eval``, each a mapping (or empty).
-        overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML.
+        overrides: strings such as ``"train.steps=100"``; the part after ``=`` is parsed as YAML, but for a path, which
+            is taken as it stands (``null``, unquoted, is none).
         sections: other ones, of a file that is not a run's config.
 
     Returns:
@@ -213,7 +216,11 @@ def run_folder(logdir: str | Path, config_path: str | Path, name: str | None = N
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: a repeated key is an error, and so is an alias (aliases can make a small file huge)."""
+    """Plain YAML: a repeated key is an error, and so is an alias (aliases can make a small file huge).
+
+    A number is decimal: what YAML 1.1 takes for octal (0010), base 60 (1:30), a date and the like stays a text, which
+    no number's place accepts.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -236,6 +243,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0|[1-9][0-9]*)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"([-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+}
+_NOT_PLAIN = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag not in _NOT_PLAIN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _parse(text: str | bytes, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
@@ -253,7 +273,13 @@ def _parse_override(override: str, sections: Sequence[str]) -> tuple[str, str, A
     if not (equals and dot and key):
         raise InputError(f"override {override!r} not understood; expected section.key=value, e.g. train.steps=100")
     _refuse_unknown(f"override {override!r}", [section], sections, what="section")
-    return section, key, _parse(value, f"override {override!r}")
+    text, source = value.strip(), f"override {override!r}"
+    if key in TEXTS and text not in ("", "null") and text[:1] not in ("'", '"'):
+        return section, key, text
+    parsed = _parse(text, source)
+    if isinstance(parsed, str) and " #" in text and text[:1] not in ("'", '"'):
+        raise InputError(f"{source}: YAML takes what follows # for a comment; write {section}.{key}='\"{text}\"'")
+    return section, key, parsed
 
 
 def _refuse_unknown(where: str, keys: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -268,7 +294,7 @@ def _checked(key: str, value: Any, annotation: Any) -> Any:
     try:
         return convert(value, annotation)
     except Mismatch:
-        hint = number_hint(value, annotation)
+        hint = number_hint(value, annotation) or text_hint(value, annotation)
         raise InputError(f"{key}: expected {describe(annotation)}, received {_show(value)}{hint}") from None
 
 

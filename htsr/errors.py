@@ -1,8 +1,10 @@
 """The one exception users are meant to see, and how a script ends when it meets one."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 
 class InputError(ValueError):
@@ -10,6 +12,58 @@ class InputError(ValueError):
 
     Anything else that escapes (a plain ``ValueError``, a ``TypeError``) is a bug of this package.
     """
+
+
+class Output:
+    """A stream of texts that never ends a command: what cannot be encoded is escaped, what is not read is lost.
+
+    Args:
+        stream: stdout or stderr.
+        failures: of a write, after which the rest goes nowhere: a reader that has closed its pipe, say.
+    """
+
+    def __init__(self, stream: Any, failures: tuple[type[OSError], ...]):
+        self._stream, self._failures = stream, failures
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write a text: the number of its characters."""
+        with self._kept():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        with self._kept():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except self._failures:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # with what the stream still holds
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Scripts run inside this: whatever becomes of stdout and stderr, what they do is done to the end."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout = Output(sys.stdout or nowhere, (BrokenPipeError,))
+        sys.stderr = Output(sys.stderr or nowhere, (OSError,))
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = before
 
 
 @contextlib.contextmanager

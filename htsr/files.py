@@ -10,7 +10,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from htsr.errors import InputError
+
 _LEFT_OVER = 24 * 3600  # seconds, after which nobody is still filling a temporary folder
+
+
+def cache_folder() -> Path:
+    """Where decoded videos and fetched weights are kept: ``$HTSR_CACHE``, or ``~/.cache/htsr``.
+
+    Raises:
+        InputError: the former is not set, and the user has no home, or none to write to.
+    """
+    if os.environ.get("HTSR_CACHE"):
+        return Path(os.environ["HTSR_CACHE"])
+    try:
+        folder = Path.home() / ".cache" / "htsr"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "this user has none"
+        raise InputError(
+            f"decoded videos and fetched weights are kept in the home folder, but {reason.lower()}; set HTSR_CACHE to a"
+            " folder for them"
+        ) from None
+    return folder
+
+
+def require_utf8(path: str | Path) -> str:
+    """Return a path as TensorFlow and OpenCV take it; refuse a name that is not UTF-8, at which they end the process.
+
+    Raises:
+        InputError: the name is of that kind.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {text!a} is not UTF-8, which TensorFlow and OpenCV need; rename it") from None
+    return text
 
 
 @contextlib.contextmanager
@@ -24,7 +60,7 @@ def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n", "errors": "backslashreplace"}
     try:
         with open(temporary, mode, **text) as file:
             yield file

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": [],
     "checks": [],
     "files": [],
+    "keras_settings": [],
     "annotations": [],
     "config": ["annotations"],
     "ops": [],
@@ -64,8 +65,14 @@ def test_nothing_points_up(path):
     module = name_of(path)
     found = {room_of(name) for name in imports((ROOT.parent / path).read_text(), module)}
     room = room_of(module)
+    always = ("errors", "checks", "files", "keras_settings")
     may = (
-        [room, "errors", "checks", "files", *MAY_IMPORT[room], *[""] * (room in ("runs", "export", "cli"))]
+        [
+            room,
+            *always,
+            *MAY_IMPORT[room],
+            *[""] * (room in ("runs", "export", "cli")),
+        ]
         if room
         else []
     )

@@ -79,7 +79,7 @@ def test_file_then_overrides(tmp_path):
         (GOOD.replace("levels: 3}", "levels: 3"), "line 3: .*expected 'key: value'"),
         ("a: " + "[" * 20000, "not readable as YAML"),
         ("a: \x01", "not readable as YAML"),
-        ("a: 2020-99-99", "not readable as YAML"),
+        ("a: 2020-99-99", "unknown section 'a'"),
         ("#" * 70000, "bytes; at most"),
     ],
 )
@@ -106,6 +106,34 @@ def test_missing_file(tmp_path):
 def test_overrides_refused(tmp_path, override, message):
     with pytest.raises(InputError, match=message):
         read_config(write(tmp_path, GOOD), [override])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["clips #2", "2024", "1e3", "12:30", "a: b", "[old]", "~", "no", "2024-01-31", "0x1F", "*", "a{b", "caf\udce9"],
+)
+def test_a_path_is_taken_as_it_stands(tmp_path, text):
+    assert read_config(write(tmp_path, GOOD), [f"data.datadir={text}"])["data"]["datadir"] == text
+
+
+@pytest.mark.parametrize(("text", "path"), [("null", None), ("", None), ("'null'", "null"), ('"a b"', "a b")])
+def test_paths_may_be_quoted_and_left_out(tmp_path, text, path):
+    assert read_config(write(tmp_path, GOOD), [f"data.datadir={text}"])["data"]["datadir"] == path
+
+
+@pytest.mark.parametrize("number", ["0010", "1:30", "0x10", "0b11", "1_000", "0o17", "2024-01-31"])
+def test_numbers_are_decimal(tmp_path, number):
+    for config in (
+        read_config(write(tmp_path, GOOD), [f"train.steps={number}"]),
+        read_config(write(tmp_path, GOOD.replace("steps: 10", f"steps: {number}"))),
+    ):
+        with pytest.raises(InputError, match=f"train.steps: expected int, received '{number}'"):
+            check_section("train", {"steps": config["train"]["steps"]}, fit, reserved=("clips",))
+
+
+def test_a_comment_in_an_override_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"takes what follows # for a comment; write data.source='\"a #1\"'"):
+        read_config(write(tmp_path, GOOD), ["data.source=a #1"])
 
 
 def test_defaults_are_filled_in_signature_order():
@@ -144,6 +172,8 @@ def test_values_take_the_annotated_type(key, value, expected):
         ("steps", True, r"train.steps: expected int, received True \(bool\)"),
         ("steps", 1.0, "expected int, received 1.0"),
         ("steps", "10", "write 10 without quotes"),
+        ("steps", "0010", "received '0010' .str.; write 10$"),
+        ("decay", 3, r"received 3 \(int\)"),
         ("steps", "1e3", r"received '1e3' \(str\)$"),
         ("steps", None, "expected int, received null"),
         ("learning_rate", "1e-4", r"expected float, received '1e-4' \(str\); write 1.0e-4"),

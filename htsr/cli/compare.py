@@ -8,6 +8,7 @@ with intervals and p-values and writes them, curves, GIFs and a report to ``--ou
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from htsr.errors import InputError
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
         results[name] = find_results(find_run(run), protocol, loaded[name][1])
         if results[name] is None:
             print(f"\n{name}: evaluating {run}", flush=True)
-            results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint).folder
+            apart = None if os.access(find_run(run), os.W_OK) else out / "results" / name.replace("/", "_")
+            results[name] = evaluate_run(run, protocol, checkpoint=args.checkpoint, out=apart).folder
         protocol = read_protocol(results[name] / "protocol.yml", data)  # from now on with the digest of the clips
     compare(results, models, load_test_clips(protocol), out, protocol.eval["seed"])
     save_protocol(protocol, out / "protocol.yml")

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--select", help="how the best of several samples is picked: psnr or per_metric")
     parser.add_argument("--fvd", action="store_true", default=None, help="also FVD, as eval.fvd=true")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
+    parser.add_argument("--out", help="folder of the results (default: <run>/eval/<time>)")
     parser.add_argument("--no-latents", action="store_true", help="leave out the diagnostics of HTSR's latents")
     parser.add_argument("--all-metrics", action="store_true", help="print every metric with its intervals")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
         num_pictures=settings["num_pictures"],
         latents=not args.no_latents,
         all_metrics=args.all_metrics,
+        out=args.out,
     )
 
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", help="for what the weights do not say: a file, or the name of a config (default: as published)"
     )
+    parser.add_argument("--weights", metavar="NAME", help="which set, of a file that holds several: model, model_ema")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
 
 
@@ -36,5 +37,5 @@ def run(args: argparse.Namespace) -> None:
     environment.import_tensorflow_quietly()
     from htsr.published.import_weights import import_weights
 
-    folder = import_weights(args.source, args.file, args.out, config, args.set)
+    folder = import_weights(args.source, args.file, args.out, config, args.set, args.weights)
     print((folder / "model.md").read_text(encoding="utf-8"))

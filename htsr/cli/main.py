@@ -2,12 +2,13 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from htsr import __version__
 from htsr.checks import did_you_mean
-from htsr.errors import one_line_errors
+from htsr.errors import lasting_output, one_line_errors
 
 # Command -> its module in htsr.cli, and what it does.
 COMMANDS = {
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     Raises:
         SystemExit: with status 2 for bad input, which is one line on stderr; with 0 after ``--help``.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    os.environ["MPLBACKEND"] = "agg"  # Keras imports Matplotlib, which refuses some values, a notebook's for one
+    with lasting_output():
+        return _run(sys.argv[1:] if arguments is None else list(arguments), prog)
+
+
+def _run(arguments: list[str], prog: str | None) -> int:
     chosen = next(iter(arguments), "")
     parser = argparse.ArgumentParser("htsr", description="Long-horizon video prediction.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"htsr {__version__}")

@@ -24,6 +24,7 @@ import numpy as np
 from htsr.checks import require_int
 from htsr.config import check_section, shipped
 from htsr.errors import InputError
+from htsr.files import require_utf8
 from htsr.runs.folder import find_run, load_run, read_run_config
 
 if TYPE_CHECKING:  # OpenCV, which they import, is not needed for --help
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         require_int("data.stride", stride, least=1)
         context = read_context(video, form, settings["context"], stride, args.start)
         line = announcement(video, form, context, settings["context"], args.start, means)
-    print(line, file=sys.stderr)
+    print(line + (f"; it {context.note}" if context.note else ""), file=sys.stderr)
     trained_on = _stand_in(config["data"])
     if trained_on:
         print(f"the model was trained on a {trained_on}", file=sys.stderr)
@@ -200,13 +201,13 @@ def save(out: Path, context: Context, prediction: np.ndarray, report: dict, trut
 
 def _input(path: Path) -> Video:
     """Return the video at ``path``, a file or a folder of images."""
-    from htsr.data.video.files import IMAGES, Video, images_in
+    from htsr.data.video.files import IMAGES, Video, images_in, shown
 
     if not path.exists():
         raise InputError(f"--input {path} does not exist; give a video file, a folder of images, or a .npy or .npz")
     if path.is_dir() and not images_in(path):
         raise InputError(f"--input {path} has no images ({', '.join(IMAGES)}); give such a folder, or one video file")
-    return Video(path.name or path.resolve().name, path)
+    return Video(shown(path.name or path.resolve().name), path)
 
 
 def _pretrained(name: str) -> Path:
@@ -222,6 +223,7 @@ def _pretrained_names() -> list[str]:
 
 
 def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:
+    require_utf8(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     if video and out.exists() and out.samefile(video.path):

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("--config", required=True, help="a .yml file, or the name of a config that comes with htsr")
     parser.add_argument("--logdir", default="logs", help="where run folders go (default: logs)")
+    parser.add_argument("--from-run", help="begin a new run with the weights and Adam's slots of this one")
     parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
@@ -33,17 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train as the arguments say."""
-    overrides = [*args.set]
-    if args.datadir:
-        overrides.append(f"data.datadir={args.datadir}")
-    if args.download:
-        overrides.append("data.download=true")
     path = find_config(args.config)
-    return train(read_config(path, overrides), run_folder(args.logdir, path, args.name))
+    config = read_config(path, args.set)
+    if args.datadir:
+        config["data"]["datadir"] = args.datadir
+    if args.download:
+        config["data"]["download"] = True
+    return train(config, run_folder(args.logdir, path, args.name), args.from_run)
 
 
-def train(config: dict[str, dict[str, Any]], run: Path) -> int:
+def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = None) -> int:
     """Train as a config says, in a run folder.
+
+    Args:
+        config: of the run, by section.
+        run: its folder.
+        from_run: run folder whose weights and slots a new run begins with; None for fresh ones.
 
     Returns:
         0 when the training is complete, or 128 plus the number of the signal that stopped it.
@@ -57,6 +63,7 @@ def train(config: dict[str, dict[str, Any]], run: Path) -> int:
     from htsr.data import DATASETS, load_clips
     from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
     from htsr.models import MODELS, build_model
+    from htsr.runs.begin import begin_with
     from htsr.runs.card import write_card
     from htsr.runs.folder import RunLock, read_run_config
     from htsr.training import fit as training
@@ -93,6 +100,7 @@ def train(config: dict[str, dict[str, Any]], run: Path) -> int:
             # Imported weights have been trained on nothing here.
             untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
             changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
+            changed = _without_more_steps(changed, before["train"], settings, run)
             if changed:
                 raise InputError(
                     f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
@@ -107,7 +115,20 @@ def train(config: dict[str, dict[str, Any]], run: Path) -> int:
             )
         keras.utils.set_random_seed(settings["seed"])
         tf.config.experimental.enable_op_determinism()
+        if from_run is not None:
+            begin_with(run, from_run)
         result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
         write_card(run)
     print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _without_more_steps(changed: list[str], before: dict[str, Any], now: dict[str, Any], run: Path) -> list[str]:
+    """What has changed, but for a larger number of steps where a step does not depend on how many follow."""
+    others = [key for key in changed if not key.startswith("train.steps:")]
+    if len(others) == len(changed) or (now["schedule"] == "constant" and now["steps"] > before["steps"]):
+        return others
+    raise InputError(
+        f"{run} is a run of {before['steps']} steps with the schedule {now['schedule']}, and now train.steps is"
+        f" {now['steps']}; restore it, or train the weights further in a new run: --from-run {run} --name NAME"
+    )

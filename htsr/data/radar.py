@@ -1,8 +1,9 @@
 """Radar sequences: reflectivity in dBZ, for precipitation nowcasting. CIKM2017, Shanghai2020, and folders of your own.
 
 Frames are pictures of grey levels, of which 0 and 255 stand for two reflectivities, or arrays of dBZ. There is no mask:
-what was not measured (NaN in arrays) is taken for the lower of the two, no echo, as in the published pictures, and
-counts in training and in every metric. Frames of another size are made from dBZ, not from rain rates.
+what was not measured (NaN in arrays, or ``nodata``) is taken for the lower of the two, no echo, as in the published
+pictures, and counts in training and in every metric; how many cells of arrays that are is said. Frames of another size
+are made from dBZ, not from rain rates.
 """
 
 import re
@@ -35,6 +36,7 @@ def radar(
     datadir: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     dbz: tuple[float, float] | None = None,
+    nodata: float | None = None,
     hop: int = 1,
 ) -> Clips:
     """Clips of radar echoes, windows of (seq_len, height, width, 1); ``clips.source.units`` are in dBZ.
@@ -60,6 +62,8 @@ def radar(
             averaged where frames become smaller.
         dbz: the reflectivities that grey levels 0 and 255 stand for; None for those of the layout: ``level * 95 / 255 -
             10`` in CIKM2017, ``level * 70 / 255`` in Shanghai2020.
+        nodata: the value of cells that were not measured, a grey level or dBZ, where that is not NaN; of CIKM2017 255.
+            Values beyond ±150 dBZ are refused otherwise.
         hop: frames between the beginnings of training clips; those of "valid" and "test" follow each other.
 
     Deviation: CIKM2017 marks what was not measured by -1, which the conversion to pictures that is in circulation lets
@@ -71,14 +75,16 @@ def radar(
     require_choice("split", split, SPLITS)
     require_choice("layout", layout, get_args(Layout))
     units = _reflectivities(layout, dbz)
+    nodata = 255 if nodata is None and layout == "cikm2017" else nodata
     if datadir is None:
         raise InputError("radar reads your files: datadir, their folder, is missing; name it (--datadir)")
     folder = Path(datadir)
     if not folder.is_dir():
         raise InputError(f"folder {folder} does not exist; expected one with radar sequences")
     find = {"cikm2017": _cikm, "shanghai2020": _shanghai, "folders": _folders}[layout]
-    store = RadarFiles(find(folder, split), units, image_size, unmeasured=255 if layout == "cikm2017" else None)
+    store = RadarFiles(find(folder, split), units, image_size, nodata)
     what, note = described("radar", split, folder)
+    store.survey(what)
     about = {"what": what, "note": note, "units": units}
     about["resolved"] = {"dbz": list(units), "image_size": list(store.shape[:2])}
     arguments = {"batch_size": batch_size, "seq_len": seq_len, "seed": seed, "hop": hop}

@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from htsr.data.video.contents import digests_of
+
+_LOOKED_AT = 8  # windows
+
 
 class WindowSource:
     """Base class of a dataset: ``num_clips`` windows of one shape, and what is known about them.
@@ -42,3 +46,12 @@ class WindowSource:
             epoch: only sources that draw their clips make use of it.
         """
         raise NotImplementedError
+
+    def contents(self) -> list[tuple[str, int, int, str]]:
+        """Return what the windows are made of, by content: (name, first frame, last + 1, digests) of each part.
+
+        Digests are of blocks of frames (`htsr.data.video.contents`). Here they are of some windows alone, which tells
+        whether data was replaced.
+        """
+        chosen = sorted({self.num_clips * place // _LOOKED_AT for place in range(_LOOKED_AT)})
+        return [("windows", 0, self.num_clips, digests_of(frame for index in chosen for frame in self.window(index)))]

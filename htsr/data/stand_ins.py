@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from htsr.checks import require_choice
 from htsr.data.synthetic import actions, mazes
-from htsr.data.video.cache import cache_folder
 from htsr.data.video.files import write_video
 from htsr.data.video.windows import SYNTHETIC
 from htsr.errors import InputError
-from htsr.files import new_folder
+from htsr.files import cache_folder, new_folder
 
 VERSION = 1  # of the generators: a change of the pictures makes a new folder
 MAZES = {"train": 300, "test": 60}

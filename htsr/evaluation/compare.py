@@ -80,7 +80,9 @@ def compare(
     name = file_name(about["metric_mode"])
     save_json(out / f"{name}.json", {"provenance": report, **reduced})
     table_name = name.replace("curves", "comparison", 1)
-    (out / f"{table_name}.md").write_text(_markdown(reduced, report, reference), encoding="utf-8")
+    (out / f"{table_name}.md").write_text(
+        _markdown(reduced, report, reference), encoding="utf-8", errors="backslashreplace"
+    )
     figures.save_curves(out / f"{name}.png", bands(reduced, report), "Open-loop prediction", title(report))
     print(f"\nreport: {write_report(out)}")
     return reduced

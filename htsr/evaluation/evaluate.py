@@ -351,4 +351,8 @@ def _warnings(report: Mapping[str, Any], curves: Curves, expected: str | None, w
         found.append(f"{missing} predictions hold values that are not numbers")
     if warning:
         found.append(warning)
+    if report["metric_mode"] == METRIC_SPEC and "ssim" not in curves.metrics(MODEL):
+        found.append("SSIM is left out: its window takes frames of at least 11x11 pixels")
+    if report.get("seen_in_training"):
+        found.append(report["seen_in_training"])
     return found

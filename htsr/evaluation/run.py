@@ -1,9 +1,11 @@
 """The evaluation of a run under a protocol, as the command makes it: numbers, then everything that shows them."""
 
+import os
 import time
 from pathlib import Path
 
 from htsr.data.clips import Clips
+from htsr.data.video.contents import BLOCK, DIGITS
 from htsr.errors import InputError
 from htsr.evaluation.baselines import MODEL
 from htsr.evaluation.evaluate import Result, evaluate
@@ -12,6 +14,7 @@ from htsr.evaluation.partial import clips_sha256
 from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, save_protocol
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, table
+from htsr.runs import trained_on
 from htsr.runs.card import write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
@@ -28,6 +31,7 @@ def evaluate_run(
     num_pictures: int = 6,
     latents: bool = True,
     all_metrics: bool = False,
+    out: str | Path | None = None,
 ) -> Result:
     """Evaluate a checkpoint of a run under a protocol: results, protocol, latents and report; print a table.
 
@@ -38,6 +42,7 @@ def evaluate_run(
         batch_size, rows, num_pictures: as in ``htsr.evaluate``.
         latents: diagnose the latents of a model that has levels of them, too.
         all_metrics: print every metric with its intervals, not only the headlines.
+        out: folder of the results, where they shall not be in the run's; its card then stays as it is.
 
     Raises:
         InputError: run, protocol and data do not fit each other.
@@ -50,6 +55,8 @@ def evaluate_run(
             f"{run} was trained with data.persons={trained.get('persons')}, and the protocol has "
             f"{protocol.data.get('persons')}: it may know some of the test persons; use a run or a protocol of the same"
         )
+    if out is None and not os.access(run, os.W_OK):
+        raise InputError(f"{run} cannot be written to; name a folder for the results (--out)")
     model, manifest = load_run(logdir, checkpoint)
     settings = protocol.eval
     clips = load_test_clips(protocol)
@@ -60,6 +67,7 @@ def evaluate_run(
         "validation": clips.source.no_validation or "the split 'valid' of the same data",
         "data": protocol.data,
         "trained_on": trained,
+        "seen_in_training": trained_on.seen(run, clips.source.contents(), BLOCK, DIGITS) if same else None,
         "checkpoint": {name: manifest[name] for name in ("step", "score", "files")},
     }
 
@@ -78,7 +86,7 @@ def evaluate_run(
     result = evaluate(
         model,
         clips,
-        out=run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
+        out=out or run / "eval" / time.strftime("%Y-%m-%d_%H-%M-%S"),
         batch_size=batch_size,
         rows=rows,
         num_pictures=num_pictures,
@@ -87,7 +95,8 @@ def evaluate_run(
         conclude=conclude,
         **settings,
     )
-    write_card(run)
+    if out is None:
+        write_card(run)
     found = result.provenance["clips_sha256"]
     if protocol.clips_sha256 not in (None, found):
         raise InputError(

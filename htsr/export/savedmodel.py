@@ -18,7 +18,7 @@ from htsr.errors import InputError
 from htsr.export.onnx import check_onnx, write_onnx
 from htsr.export.signatures import Signatures
 from htsr.export.tflite import check_tflite, write_tflite
-from htsr.files import new_folder
+from htsr.files import new_folder, require_utf8
 from htsr.models.base import VideoModel
 from htsr.runs.card import evaluations
 from htsr.runs.folder import find_run, load_run, read_run_config
@@ -73,7 +73,7 @@ def export_model(
             _save(model, signatures, folder)
             (folder / _DESCRIPTION).parent.mkdir(exist_ok=True)
             (folder / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(_readme(model, out), encoding="utf-8")
+            (folder / "README.md").write_text(_readme(model, out), encoding="utf-8", errors="backslashreplace")
             if tflite_context is not None:
                 write_tflite(model, folder / "model.tflite", tflite_context)
             if onnx:
@@ -117,6 +117,7 @@ def export_run(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
+    require_utf8(out)
     if not out.exists():
         return
     if not overwrite:

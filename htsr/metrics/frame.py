@@ -126,17 +126,16 @@ def gradient(frames: np.ndarray) -> np.ndarray:
 def frame_errors(prediction: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
     """Every error of this module by name, in one pass over the frames.
 
-    ``mse, mae, rmse, mse_sum, mae_sum, psnr, ssim``, and as ``gradient`` and ``gradient_truth`` the gradients of the
-    prediction and of the truth.
+    ``mse, mae, rmse, mse_sum, mae_sum, psnr``, ``ssim`` where frames are as large as its window, and as ``gradient``
+    and ``gradient_truth`` the gradients of the prediction and of the truth.
     """
     prediction, truth = checked_pair(prediction, truth)
-    bands = _gaussian_bands(truth.shape)
-    square, absolute, similarity, gradient_prediction, gradient_truth = _per_frame(
-        lambda a, b: np.stack(
-            [_mean_square(a, b), _mean_absolute(a, b), _similarity(a, b, *bands), _gradient(a), _gradient(b)]
-        ),
-        prediction,
-        truth,
+    large = min(truth.shape[2:4]) >= SSIM_WINDOW
+    bands = _gaussian_bands(truth.shape) if large else ()
+    computed = [_mean_square, _mean_absolute, lambda a, b: _gradient(a), lambda a, b: _gradient(b)]
+    computed += [lambda a, b: _similarity(a, b, *bands)] if large else []
+    square, absolute, gradient_prediction, gradient_truth, *similarity = _per_frame(
+        lambda a, b: np.stack([compute(a, b) for compute in computed]), prediction, truth
     )
     return {
         "mse": square,
@@ -145,7 +144,7 @@ def frame_errors(prediction: np.ndarray, truth: np.ndarray) -> dict[str, np.ndar
         "mse_sum": square * _values_per_frame(truth),
         "mae_sum": absolute * _values_per_frame(truth),
         "psnr": _decibels(square),
-        "ssim": similarity,
+        **({"ssim": similarity[0]} if large else {}),
         "gradient": gradient_prediction,
         "gradient_truth": gradient_truth,
     }

@@ -14,7 +14,6 @@ compared the archive with the SHA-256 below. With ``--file`` nothing is download
 import argparse
 import hashlib
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -27,8 +26,9 @@ from typing import Any
 import keras
 import numpy as np
 
+import htsr.keras_settings  # noqa: F401
 from htsr.errors import InputError, one_line_errors
-from htsr.files import new_file
+from htsr.files import cache_folder, new_file
 
 SIZE = 224  # height and width of the frames
 CLASSES = 400
@@ -99,7 +99,7 @@ def load_network(path: Path) -> keras.Model:
 
 def weights_path() -> Path:
     """Where the converted weights lie: ``i3d_kinetics400.npz`` in ``$HTSR_CACHE``, or in ``~/.cache/htsr``."""
-    return Path(os.environ.get("HTSR_CACHE") or Path.home() / ".cache" / "htsr") / "i3d_kinetics400.npz"
+    return cache_folder() / "i3d_kinetics400.npz"
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import htsr.keras_settings  # noqa: F401
 from htsr.errors import InputError
 from htsr.metrics.weights import read_weights
 

@@ -1,5 +1,6 @@
 """The models by name."""
 
+import htsr.keras_settings  # noqa: F401
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.models.base import VideoModel

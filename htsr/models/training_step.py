@@ -61,12 +61,22 @@ class TrainingStep:
         norm = tf.linalg.global_norm(grads)
         if self._clip_norm is not None:
             grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
-        # The average follows quickly at first, so that it does not remember the initial weights.
-        done = tf.cast(optimizer.iterations, tf.float32)
-        decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
-        optimizer.apply(grads, _trained(model, _paths(part.frozen)))
-        for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
-            average.assign(decay * average + (1.0 - decay) * variable)
+        trained = _trained(model, _paths(part.frozen))
+
+        def apply():
+            # The average follows quickly at first, so that it does not remember the initial weights.
+            done = tf.cast(optimizer.iterations, tf.float32)
+            decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
+            optimizer.apply(grads, trained)
+            for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
+                average.assign(decay * average + (1.0 - decay) * variable)
+            return tf.constant(0)
+
+        def skip():
+            optimizer.iterations.assign(optimizer.iterations + 1)  # which batches and noise are functions of
+            return tf.constant(0)
+
+        tf.cond(tf.math.is_finite(loss) & tf.math.is_finite(norm), apply, skip)
         return {"loss": loss, **terms, "grad_norm": norm}
 
     def _accumulated(self, part: TrainingPass, seed, step):

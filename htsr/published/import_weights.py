@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.published.clockwork import slot_names
 from htsr.published.layouts import Pairs, Recipe, names_of
+from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents, few, read_float32
 from htsr.published.run_config import settle
 from htsr.published.sources import SOURCES, Source
@@ -32,7 +34,12 @@ from htsr.training.adam import Adam
 
 
 def import_weights(
-    source: str, file: str | Path, out: str | Path, config: str | Path | None = None, overrides: Iterable[str] = ()
+    source: str,
+    file: str | Path,
+    out: str | Path,
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    weights: str | None = None,
 ) -> Path:
     """Read published weights into a run folder, which can be evaluated, predicted with, trained further and exported.
 
@@ -49,6 +56,7 @@ def import_weights(
         config: a config of ours, for what the weights do not say and the sections ``data``, ``train`` and ``eval``;
             without one these are made up to fit the model.
         overrides: as ``"eval.horizon=20"``.
+        weights: which set, of a PyTorch or safetensors file that holds several (``model``, ``model_ema``).
 
     Returns:
         The run folder. Its checkpoint is of the step that Adam had done where its slots are imported (``htsr`` and
@@ -65,7 +73,15 @@ def import_weights(
     path, out, about = Path(file), Path(out), SOURCES[source]
     if out.exists():
         raise InputError(f"{out} exists; choose another folder to import to, or remove it")
-    contents = about.read(path, about.signature, source)
+    if weights is not None and about.read is not read_state_dict:
+        raise InputError(f"--weights {weights}: a checkpoint of TensorFlow 1 holds one set of weights; leave it out")
+    contents = about.read(path, about.signature, source, *([weights] if weights is not None else []))
+    if contents.others:
+        print(
+            f"{path} holds several sets of weights: {contents.chosen} is imported, {', '.join(contents.others)} not;"
+            " --weights chooses",
+            file=sys.stderr,
+        )
     iterations = contents.counters.get("iterations", 0)
     settled = settle(source, about, contents, config, overrides, iterations)
     # Shapes alone: no variable has a value, or memory. StatelessScope is Keras's for functions without side effects.
@@ -81,6 +97,7 @@ def import_weights(
     record = {
         "source": source,
         "what": about.what,
+        "weights": {"chosen": contents.chosen, "others": list(contents.others)},
         "files": [_file(Path(file)) for file in contents.files],
         "counters": dict(contents.counters),
         "types": sorted({contents.tensors[name].dtype for name in names_of(named.values())}),

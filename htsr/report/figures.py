@@ -5,19 +5,29 @@ In every picture context frames are framed green and counted up to 0, predicted 
 Design, 2008), which colour-blind readers can tell apart, and a line style each.
 """
 
+import functools
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from htsr.errors import InputError
+from htsr.files import require_utf8
+
+_backend = os.environ.pop("MPLBACKEND", None)  # of a notebook, say: Matplotlib refuses to be imported with some
+try:
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+finally:
+    if _backend is not None:
+        os.environ["MPLBACKEND"] = _backend
 
 Rows = Mapping[str, np.ndarray]
 Band = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -44,6 +54,17 @@ class _Ink(NamedTuple):
 
 _NUMBERS = _Ink("L", *range(4))  # in a GIF's table of colours
 _RGB = _Ink("RGB", _WHITE, _BLACK, GREEN, RED)
+
+
+def _as_by_default(draw):
+    """Draw with Matplotlib's own settings: those of the user's matplotlibrc may need LaTeX, or hide what is drawn."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        with matplotlib.style.context("default"):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def rollout_image(rows: Rows, context: int, every: int | None = None) -> np.ndarray:
@@ -151,7 +172,7 @@ def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> Non
     clips = [np.broadcast_to(clip, (*clip.shape[:3], 3)) for clip in _checked(rows, context)]
     pictures = _pictures(list(rows), clips, context, _RGB)
     first = next(pictures)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
+    writer = cv2.VideoWriter(require_utf8(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, first.size)
     if not writer.isOpened():
         raise InputError(
             f"OpenCV cannot write {path} ({first.width} x {first.height} pixels; the mp4v codec takes up to 8191); is "
@@ -164,6 +185,7 @@ def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> Non
         writer.release()
 
 
+@_as_by_default
 def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], title: str, subtitle: str) -> None:
     """Plot metrics over the horizon, a panel a metric, with 95 % intervals as bands.
 
@@ -188,6 +210,7 @@ def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], titl
     _finish(figure, panels, path)
 
 
+@_as_by_default
 def save_latents(
     path: str | Path,
     kl: Mapping[str, tuple[np.ndarray, np.ndarray]],
@@ -236,6 +259,7 @@ def save_latents(
     _finish(figure, panels, path)
 
 
+@_as_by_default
 def save_training_curves(path: str | Path, records: Sequence[Mapping[str, object]], title: str = "Training") -> None:
     """Plot what a training logged, over its steps.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from htsr.report import figures
 
-SLOWEST, FASTEST = 1, 50  # frames per second of GIF and film; viewers show no GIF faster
+SLOWEST, FASTEST = 1, 50  # frames per second of a GIF, which viewers show no faster
 PICTURED = 8  # futures, side by side
 GIF_FRAMES = 300  # predicted frames in a GIF, which is built in memory; the strip spans the whole horizon
 
@@ -26,10 +26,12 @@ def save_animation(path: Path, context: np.ndarray, futures: Mapping[str, np.nda
         path: the file.
         context: the observed frames, uint8 (time, height, width, channel).
         futures: label → uint8 (horizon, height, width, channel), all of one length.
-        fps: frames per second; brought within what viewers can show.
+        fps: frames per second; of a .gif brought within what viewers can show.
     """
-    save = {".gif": figures.save_gif, ".mp4": figures.save_mp4}[path.suffix]
-    save(path, rows_after(context, futures), len(context), min(max(fps, SLOWEST), FASTEST))
+    if path.suffix == ".gif":
+        figures.save_gif(path, rows_after(context, futures), len(context), min(max(fps, SLOWEST), FASTEST))
+    else:
+        figures.save_mp4(path, rows_after(context, futures), len(context), fps)
 
 
 def rows_after(context: np.ndarray, futures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -63,7 +63,7 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
         "",
     ]
     card = run / CARD
-    card.write_text("\n".join(lines), encoding="utf-8")
+    card.write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
     return card
 
 
@@ -90,11 +90,18 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
         "",
         f"- from: {record['what']}; arrays of {' and '.join(record['types'])}",
         *(f"- `{file['name']}`, {file['bytes']:,} bytes, SHA-256 `{file['sha256']}`" for file in record["files"]),
+        *_sets(record.get("weights") or {}),
         f"- the file's counters: {counters or 'none'}; optimizer: {record['optimizer']}",
         f"- in the file and not imported: {_names(record['left_out'])}; read by nothing: {_names(record['unread'])}",
         *(f"- by {origin}: {_inline(values)}" for origin, values in origins.items()),
         f"- every name, and what was made of it: [{IMPORTED}]({IMPORTED})",
     ]
+
+
+def _sets(weights: Mapping[str, Any]) -> list[str]:
+    if not weights.get("others"):
+        return []
+    return [f"- of several sets of weights in the file: `{weights['chosen']}`, not {', '.join(weights['others'])}"]
 
 
 def _results(run: Path) -> list[str]:

@@ -4,6 +4,7 @@ The folder is used like any run folder (``--logdir``, ``htsr.load_model``). It h
 optimiser, so it cannot be trained further.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from htsr import files
 from htsr.config import save_config
 from htsr.errors import InputError
-from htsr.runs import checkpoints
+from htsr.runs import checkpoints, trained_on
 from htsr.runs.card import write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
@@ -44,5 +45,7 @@ def release(logdir: str | Path, out: str | Path, which: str | int = "latest") ->
     with files.new_folder(out) as folder:
         save_config(read_run_config(run), folder / "config.yml")
         checkpoints.save(folder / "model", manifest["step"], rounded, score=manifest["score"])
+        if (run / trained_on.NAME).is_file():
+            shutil.copyfile(run / trained_on.NAME, folder / trained_on.NAME)
         write_card(folder, out.name, results=run)
     return out

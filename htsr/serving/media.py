@@ -6,14 +6,15 @@ What a file is, its first bytes say; names and content types of clients are not 
 import io
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from htsr.data.video.clip import last_frames
-from htsr.data.video.files import IMAGES, READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, natural
+from htsr.data.video.files import READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, is_litter
+from htsr.data.video.order import Doubtful, in_order
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
 from htsr.report.prediction import label_futures, save_animation
@@ -22,6 +23,7 @@ from htsr.serving.limits import KINDS, Limits, Refusal
 # isort: split
 import cv2  # after video_files, which chooses what OpenCV prints
 
+_IMAGES = (".png", ".jpg", ".jpeg")
 FPS = 10.0  # where the upload does not say
 _DAMAGED_IMAGE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 
@@ -58,7 +60,11 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
     """
     with open(path, "rb") as file:
         suffix = kind_of(file.read(16))
-    named = _unpacked(path, limits) if suffix == ".zip" else path.rename(path.with_suffix(suffix))
+    remark = None
+    if suffix == ".zip":
+        named, remark = _unpacked(path, limits)
+    else:
+        named = path.rename(path.with_suffix(suffix))
     _check_size(named, limits)
     reader = VideoReader(Video("the clip", named), form)
     try:
@@ -75,7 +81,7 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
         "resized": [height, width] != [form.height, form.width] and {"to": [form.width, form.height], "fit": form.fit},
         "grey": channels == 3 and form.channels == 1,
         "fps": reader.fps if reader.fps and 0 < reader.fps < 1000 else FPS,
-        "note": reader.note,
+        "note": "; ".join(filter(None, [remark, reader.note])) or None,
     }
     return Decoded(frames, report)
 
@@ -90,11 +96,13 @@ def decode_image(content: bytes, form: FrameFormat, limits: Limits) -> np.ndarra
         raise Refusal(422, f"the picture is no PNG or JPEG: it begins with {content[:8].hex(' ') or 'nothing'}")
     _check_image(content, limits)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         image = None
     if image is None:
         raise Refusal(422, "the picture cannot be decoded: it is damaged; send a whole PNG or JPEG")
+    if image.dtype != np.uint8:
+        raise Refusal(422, "the picture has 16 bits a value, expected 8: scale its values to 0 … 255")
     return convert(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), form)
 
 
@@ -171,8 +179,11 @@ def _check_image(content: bytes, limits: Limits) -> None:
     _check_pixels(*size, limits)
 
 
-def _unpacked(path: Path, limits: Limits) -> Path:
-    """The one array of an .npz as .npy, or the pictures of a .zip as a folder, numbered; sizes are counted."""
+def _unpacked(path: Path, limits: Limits) -> tuple[Path, str | None]:
+    """The one array of an .npz as .npy, or the pictures of a .zip as a folder, numbered, and a remark on their order.
+
+    Sizes are counted; what a Mac or Windows put beside the pictures is passed over.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
@@ -184,24 +195,31 @@ def _unpacked(path: Path, limits: Limits) -> Path:
                     413,
                     f"the archive holds {total} bytes, at most {limits.max_unpacked} are unpacked; send fewer frames",
                 )
+            places = {info: PurePosixPath(info.filename.replace("\\", "/")) for info in members}
+            members = [info for info in members if not is_litter(places[info])]
             if len(members) == 1 and members[0].filename.endswith(".npy"):
                 unpacked = path.with_suffix(".npy")
                 _copy(archive, members[0], unpacked)
-                return unpacked
+                return unpacked, None
             if any(info.filename.endswith(".npy") for info in members):
                 raise Refusal(
                     422, f"the .npz has to hold one array, received {len(members)}; save it as np.savez(file, clip)"
                 )
-            pictures = [info for info in members if Path(info.filename).suffix.lower() in IMAGES]
-            if not pictures or len(pictures) != len(members):
-                raise Refusal(415, f"the archive has to hold one .npy, or {', '.join(IMAGES)} pictures alone")
+            names = {places[info].name: info for info in members}
+            if not names or any(Path(name).suffix.lower() not in _IMAGES for name in names):
+                raise Refusal(415, f"the archive has to hold one .npy, or {', '.join(_IMAGES)} pictures alone")
+            if len(names) < len(members):
+                raise Refusal(422, "the archive holds pictures of the same name in several folders; send one sequence")
+            ordered = in_order(list(names))
             folder = path.with_suffix(".frames")
             folder.mkdir()
-            for number, info in enumerate(sorted(pictures, key=lambda info: natural(Path(info.filename)))):
+            for number, name in enumerate(ordered.names):
                 picture = folder / f"{number:06}.png"
-                _copy(archive, info, picture)
+                _copy(archive, names[name], picture)
                 _check_image(picture.read_bytes(), limits)
-            return folder
+            return folder, ordered.remark
+    except Doubtful as error:
+        raise Refusal(422, f"the archive {error}") from None
     except (*READ_ERRORS, NotImplementedError, RuntimeError) as error:
         raise Refusal(422, f"the archive cannot be unpacked ({error}); pack it again, without a password") from None
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from htsr.data.video.files import FrameFormat, frame_format
 from htsr.errors import InputError
+from htsr.files import require_utf8
 from htsr.runs import environment
 
 SIGNATURES = ("predict", "predict_uint8", "init_uint8", "step_uint8", "observe_uint8")
@@ -101,7 +102,7 @@ class ServedModel:
         import tensorflow as tf
 
         try:
-            self._loaded = tf.saved_model.load(str(folder))  # owns the weights
+            self._loaded = tf.saved_model.load(require_utf8(folder))  # owns the weights
         except Exception as error:  # of many kinds, for a damaged file
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise InputError(f"{folder} cannot be loaded ({reason}); export the model again") from None

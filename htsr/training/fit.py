@@ -23,11 +23,13 @@ from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
 from htsr.report import figures
-from htsr.runs import checkpoints
+from htsr.runs import checkpoints, trained_on
 from htsr.training import schedules
 from htsr.training.adam import Adam
 from htsr.training.log import Log
 from htsr.training.validation import Validation
+
+MAX_SKIPPED = 5  # steps in a row whose gradient is not finite, after which training has diverged
 
 
 class Result(NamedTuple):
@@ -102,8 +104,8 @@ def fit(
         ``Result``.
 
     Raises:
-        InputError: a refused argument, or a loss that is not finite: then the message says at which step, level and
-            term, and the checkpoints are those from before.
+        InputError: a refused argument, or a loss or gradient that is not finite in ``MAX_SKIPPED`` steps in a row, none
+            of which changes a weight: then the message says at which step, level and term.
     """
     counts = {
         "steps": steps, "log_every": log_every, "valid_every": valid_every, "valid_examples": valid_examples,
@@ -135,6 +137,7 @@ def fit(
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     start = _restore(model, run)
+    trained_on.keep(run, clips.source.contents(), resumed=start > 0)
     if start >= steps:
         print(f"{run} has already been trained for {start} steps", file=sys.stderr)
         return Result(start, {}, None)
@@ -172,6 +175,7 @@ class _Loop(keras.callbacks.Callback):
         self.run, self.step, self.steps, self.log, self.validation = run, steps.start, steps.stop, log, validation
         self.every, self.kept = cadence, kept
         self.logs: dict[str, float] = {}
+        self._skipped = 0  # in a row
         self.stopped_by: int | None = None
         self._saved_at = time.monotonic()
         self._timed = (self.step, time.monotonic())
@@ -194,16 +198,20 @@ class _Loop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         self.logs = {name: float(logs[name]) for name in ("loss", *(n for n in logs if n != "loss"))}
-        _refuse_nonfinite(self.step, self.logs)
+        finite = all(map(math.isfinite, self.logs.values()))
+        self._skipped = 0 if finite else self._skipped + 1
+        if self._skipped:
+            self._bar.write(f"step {self.step} is skipped: its loss or gradient is not finite", file=sys.stderr)
+        if self._skipped == MAX_SKIPPED:
+            _refuse_nonfinite(self.step, self.logs)
         last = self.step == self.steps
         if self.step % self.every.log == 0 or last:
             self._write_log()
         self._bar.update()
         score = None
         if self.step % self.every.valid == 0 or last:
-            record, score = self.validation(self.step, self.log)
+            record, score = self.validation()
             self.log.write(self.step, record)
-            figures.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
             self._timed = (self.step, time.monotonic())
         if self.stopped_by is not None:
             self.model.stop_training = True
@@ -211,6 +219,15 @@ class _Loop(keras.callbacks.Callback):
         due = self.step % self.every.checkpoint == 0 or late
         if due or last or score is not None or self.stopped_by is not None:
             self._save(score)
+        if score is not None:
+            self._draw()
+
+    def _draw(self):
+        try:
+            self.validation.draw(self.step, self.log)
+            figures.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
+        except Exception as error:  # no picture is worth a training
+            self._bar.write(f"pictures of step {self.step} not drawn: {' '.join(str(error).split())}", file=sys.stderr)
 
     def _write_log(self):
         rate = float(self.model.optimizer.learning_rate)
@@ -246,6 +263,8 @@ def _restore(model: VideoModel, run: Path) -> int:
     checkpoints.assign_model(model, arrays)
     # Imported weights are of step 0 and may be without an optimiser, which then starts anew.
     if step or any(name.startswith("optimizer/") for name in arrays):
+        # Where a run begins with the slots of another one, the schedule is its own.
+        arrays = arrays if step else {**checkpoints.model_arrays(model.optimizer, "optimizer"), **arrays}
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
     for name, variable in zip(_ema_arrays(model), model.training_step.ema_variables, strict=True):
         variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from htsr.files import new_file
+from htsr.files import new_file, require_utf8
 
 
 class Log:
@@ -15,11 +15,11 @@ class Log:
 
     def __init__(self, run: Path, start: int):
         self._path = run / "metrics.jsonl"
+        self.tensorboard = tf.summary.create_file_writer(require_utf8(run / "tensorboard"))
         kept = [record for record in self.records() if record["step"] <= start]
         with new_file(self._path) as file:
             file.writelines(json.dumps(record) + "\n" for record in kept)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self.tensorboard = tf.summary.create_file_writer(str(run / "tensorboard"))
 
     def write(self, step: int, record: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **record}) + "\n")

@@ -17,7 +17,8 @@ def learning_rate(peak: float, warmup_steps: int, schedule: str, steps: int, num
         raise InputError(f"train.learning_rate must be above 0, received {peak}")
     if not 0 <= warmup_steps < steps:
         raise InputError(
-            f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: lower it, or raise train.steps"
+            f"train.warmup_steps must lie in 0..{steps - 1}, received {warmup_steps}: add --set train.warmup_steps="
+            f"{steps // 10}, or raise train.steps"
         )
     if schedule == "onecycle":
         if warmup_steps:

@@ -17,7 +17,7 @@ class Validation:
         self.train_frames = train_frames
         self._terms = tf.function(model.loss_terms, reduce_retracing=True, autograph=False)
 
-    def __call__(self, step: int, log: Log) -> tuple[dict[str, float], float]:
+    def __call__(self) -> tuple[dict[str, float], float]:
         """Return the record for the log, and the score: the rollouts' mean squared error."""
         terms, errors, count = {}, np.zeros(self.horizon), 0
         for i, clip in enumerate(self.clips.examples(self.num_examples)):
@@ -28,7 +28,7 @@ class Validation:
             errors += np.square(frames - future).mean((2, 3, 4), dtype=np.float64).sum(0)
             count += len(clip)
             if i == 0:
-                self._draw(step, log, clip[0], frames[0])
+                self._first = clip[0], frames[0]
         terms = {name: value / count for name, value in terms.items()}
         loss = self.model.total_loss({name: tf.constant(value) for name, value in terms.items()}, self.train_frames)
         errors /= count
@@ -38,7 +38,9 @@ class Validation:
         record["valid/rollout_mse"] = float(errors.mean())
         return record, record["valid/rollout_mse"]
 
-    def _draw(self, step: int, log: Log, clip: np.ndarray, prediction: np.ndarray) -> None:
+    def draw(self, step: int, log: Log) -> None:
+        """Draw the first clip of the last validation."""
+        clip, prediction = self._first
         clip = np.round(clip[: self.context + self.horizon] * 255).astype(np.uint8)
         predicted = np.round(prediction * 255).astype(np.uint8)
         rows = {self.clips.label("truth"): clip, "prediction": np.concatenate([clip[: self.context], predicted])}

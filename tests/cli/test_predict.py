@@ -368,7 +368,7 @@ def test_a_diverged_checkpoint_is_named(clip, tmp_path):
         (["--checkpoint", 9], "no checkpoint 9 in"),
         (["--checkpoint", "newest"], "no checkpoint 'newest' in"),
         (["--input", "missing.mp4"], "--input missing.mp4 does not exist; give a video file, a folder of images, or"),
-        (["--input", "empty"], "--input empty has no images (.png, .jpg, .jpeg); give such a folder, or one video"),
+        (["--input", "empty"], "--input empty has no images (.png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp); give such"),
         (["--input", "text.mp4"], "video text.mp4 cannot be decoded"),
         (["--input", "nothing.mp4"], "video nothing.mp4 is empty or unreadable"),
         (["--out", "text.mp4"], "--out text.mp4 is a file; give a folder"),

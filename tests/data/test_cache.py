@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from htsr.data.video import cache
-from htsr.data.video.cache import CachedVideos, cache_folder, open_videos, write_entry
+from htsr.data.video.cache import CachedVideos, open_videos, write_entry
 from htsr.data.video.files import DamagedVideo, FrameFormat, find_videos, write_video
 from htsr.data.video.reader import VideoReader
 from htsr.errors import InputError
+from htsr.files import cache_folder
 
 FORM = FrameFormat(24, 32, 3)
 NAMES = ("a.mp4", "b.avi", "c.npy", "walk")

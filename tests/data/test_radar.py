@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from htsr.config import read_overrides
 from htsr.data import load_clips
 from htsr.data.radar_files import picture_sequence
 from htsr.errors import InputError
@@ -254,7 +255,9 @@ def test_frames_that_are_not_numbered_one_by_one(tmp_path):
         ((), "sequence .*odd has no frames; expected numbered .png frames"),
         (("1.png", "2.npy"), "has .png and .npy frames; expected numbered"),
         (("1.png", "two.png"), "frame .*two.png has no number; rename or remove it"),
-        (("a1.png", "b1.png"), r"(a1.png and b1.png|b1.png and a1.png) have the same number"),
+        (("a1.png", "b1.png"), r"odd holds names of 2 kinds, such as a1.png and b1.png"),
+        (("1.png", "01.png"), r"odd has two files of the same number, 01.png and 1.png"),
+        (("f_1.png", "f_1_mask.png", "f_2.png"), r"odd holds names of 2 kinds, such as f_1.png and f_1_mask.png"),
         (("1.png", "2.png", "4.png"), "lacks frames between 2.png and 4.png; add them"),
     ],
 )
@@ -264,6 +267,66 @@ def test_refused_sequences(tmp_path, names, message):
         (tmp_path / "odd" / name).touch()
     with pytest.raises(InputError, match=message):
         picture_sequence(tmp_path / "odd", tmp_path)
+
+
+@pytest.mark.parametrize("names", [[f"u_{n / 4:g}.npy" for n in range(12)], [f"step_{n}.npy" for n in range(-6, 6)]])
+def test_fractions_and_signs_are_numbers(tmp_path, capsys, names):
+    for number, name in enumerate(names):
+        (tmp_path / "test" / "storm").mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "test" / "storm" / name, frame(1, number))
+    assert numbers(radar(tmp_path, "test", 12)) == [(1, 0)]
+    assert f"is in the order {names[0]}, {names[1]}, … {names[-1]}" in capsys.readouterr().err
+
+
+def test_names_of_day_and_time(tmp_path):
+    for number, name in enumerate(("20200601_0054", "20200601_0100", "20200602_0000", "20200602_0054")):
+        write_png(tmp_path / "test" / "storm" / f"{name}.png", frame(1, number))
+    assert numbers(radar(tmp_path, "test", 4)) == [(1, 0)]
+
+
+# What was not measured
+
+
+def storms(folder, nothing, dtype=np.float32):
+    """The same echoes with a quarter of the cells not measured, which ``nothing`` stands for."""
+    echoes = np.random.default_rng(1).uniform(-5, 45, (6, 12, 10)).astype(dtype)
+    echoes[:, :6, :5] = nothing
+    (folder / "test").mkdir(parents=True)
+    np.save(folder / "test" / "a.npy", echoes)
+    return folder
+
+
+FILLS = [9.969209968386869e36, 1e20, -9999.0, -32768.0, 3.4e38, 999.0, np.inf]
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_fill_values_are_no_echoes(tmp_path, capsys, fill):
+    """They are refused, or count as what was not measured; never as the strongest echo."""
+    expected = radar(storms(tmp_path / "nan", np.nan), "test", 6).window(0)
+    assert "180 of 720 cells were not measured, and count as no echo" in capsys.readouterr().err
+    assert not expected[:, :6, :5].any()
+    folder = storms(tmp_path / "fill", fill)
+    with pytest.raises(InputError, match=r"cells of .* dBZ, which no radar measures; .*data.nodata=") as caught:
+        radar(folder, "test", 6)
+    assert "\n" not in str(caught.value)
+    offered = str(caught.value).partition("data.nodata=")[2].partition(",")[0]
+    offered = read_overrides([f"data.nodata={offered}"])["data"]["nodata"]
+    clips = radar(folder, "test", 6, nodata=offered)
+    assert "180 of 720 cells were not measured" in capsys.readouterr().err
+    np.testing.assert_array_equal(clips.window(0), expected)
+
+
+def test_no_rain_is_no_echo_and_what_is_cut_is_said(tmp_path, capsys):
+    assert not radar(storms(tmp_path / "a", -np.inf), "test", 6).window(0)[:, :6, :5].any()
+    assert capsys.readouterr().err == ""
+    assert (radar(storms(tmp_path / "b", 99), "test", 6).window(0)[:, :6, :5] == 1).all()
+    assert "180 of 720 cells are above 85 dBZ, and count as that" in capsys.readouterr().err
+
+
+def test_grey_levels_that_were_not_measured(folders):
+    levels = radar(folders, "test", 6).window(0)
+    expected = np.where(levels == levels[0, 0, 0], np.uint8(0), levels)
+    np.testing.assert_array_equal(radar(folders, "test", 6, nodata=float(levels[0, 0, 0, 0])).window(0), expected)
 
 
 def png(image):

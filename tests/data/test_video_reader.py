@@ -191,7 +191,7 @@ def test_gif_with_transparent_parts(tmp_path):
 
 
 def write_images(folder, frames, suffix=".png", names="frame_{}"):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / (names.format(number) + suffix), quality=95)
 
@@ -207,6 +207,149 @@ def test_folder_of_images_in_natural_order(tmp_path, suffix):
     frames, reader = read(found.path)  # frame_2 comes before frame_10
     assert (len(frames), reader.stated, reader.fps) == (12, 12, None)
     assert np.abs(frames.astype(int) - video).mean() < (0.01 if suffix == ".png" else 8)
+
+
+def test_folders_of_doubtful_order_are_refused_by_name(tmp_path):
+    video = moving(4)
+    write_images(tmp_path / "twice", video)
+    write_images(tmp_path / "twice", video, ".jpg")
+    refused(tmp_path / "twice", r"video twice holds .jpg and .png files, such as frame_0.jpg and frame_0.png")
+    write_images(tmp_path / "masks", video)
+    write_images(tmp_path / "masks", video, names="frame_{}_mask")
+    refused(tmp_path / "masks", r"video masks holds names of 2 kinds, such as frame_0.png and frame_0_mask.png")
+    write_images(tmp_path / "halves", video)
+    write_images(tmp_path / "halves", video, ".bmp", names="picture_{}")
+    refused(tmp_path / "halves", r"video halves holds .png and .bmp files")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".webp"])
+def test_folders_of_other_pictures(tmp_path, suffix):
+    video = moving(4)
+    for number, frame in enumerate(video):
+        (tmp_path / "walk").mkdir(exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / "walk" / f"f{number}{suffix}", lossless=True)
+    assert find_videos(tmp_path) == [Video("walk", tmp_path / "walk")]
+    np.testing.assert_array_equal(read(tmp_path / "walk")[0], video)
+
+
+@pytest.mark.parametrize("name", ["stack.tif", "stack.tiff", "anim.webp", "anim.apng", "anim.png", "anim.gif"])
+def test_every_picture_of_a_file_is_read(tmp_path, name):
+    """The first page of a stack does not pass for all of it, nor for a frame."""
+    video = moving(12)
+    pictures = [Image.fromarray(frame) for frame in video]
+    options = {} if "tif" in name else {"duration": 40}
+    options |= {"lossless": True} if name.endswith("webp") else {"format": "PNG"} if name.endswith("png") else {}
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], **options)
+    frames, reader = read(tmp_path / name)
+    assert (len(frames), reader.stated, reader.fps) == (12, 12, None if "tif" in name else 25)
+    np.testing.assert_array_equal(frames, video)
+    np.testing.assert_array_equal(read(tmp_path / name, start=9)[0], video[9:])
+    if name == "anim.gif":
+        return
+    pictures[0].save(
+        tmp_path / f"frame{name[name.index('.') :]}", **{key: options[key] for key in options if key == "format"}
+    )
+    if name in ("anim.png", "anim.apng"):
+        return
+    (found,) = find_videos(tmp_path)
+    assert found.path == tmp_path / name
+    frames, reader = read(tmp_path)
+    assert len(frames) == 1
+    assert f"leaves out {name}, a video of its own" in reader.note
+
+
+def test_a_folder_of_stacks_is_no_video(tmp_path):
+    pictures = [Image.fromarray(frame) for frame in moving(2)]
+    (tmp_path / "a").mkdir()
+    pictures[0].save(tmp_path / "a" / "f.tif", save_all=True, append_images=pictures[1:])
+    refused(tmp_path / "a", "video a is no folder of single pictures: name f.tif itself")
+
+
+DEEP = {
+    8: (220, "has 16-bit values up to 220, read as 8 bits: 255 becomes 255"),
+    10: (1000, "has 16-bit values up to 1000, read as 10 bits: 1023 becomes 255"),
+    12: (3900, "has 16-bit values up to 3900, read as 12 bits: 4095 becomes 255"),
+    16: (60000, "has 16-bit values up to 60000, read as 16 bits: 65535 becomes 255"),
+}
+
+
+@pytest.mark.parametrize("bits", DEEP)
+@pytest.mark.parametrize("kind", ["png", "colours", "tif", "stack", "mkv"])
+def test_values_of_16_bits_are_scaled_by_their_range(tmp_path, kind, bits):
+    largest, note = DEEP[bits]
+    values = (np.random.default_rng(0).random((6, 48, 64)) * largest).astype(np.uint16)
+    values[3, 0, 0] = largest  # of all frames, not of the first or last
+    expected = np.repeat(np.rint(values * (255 / (2**bits - 1)))[..., np.newaxis], 3, axis=3)
+    path = tmp_path / {"stack": "a.tif", "mkv": "a.mkv"}.get(kind, "a")
+    if kind == "mkv":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "gray16le"
+            for picture in values:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray16le")))
+            container.mux(stream.encode())
+    elif kind == "stack":
+        pictures = [Image.fromarray(picture) for picture in values]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+        expected = expected[..., :1]
+    else:
+        path.mkdir()
+        for number, picture in enumerate(values):
+            colours = np.stack([picture, picture, picture], axis=2)
+            name = f"f{number}.{'tif' if kind == 'tif' else 'png'}"
+            cv2.imwrite(str(path / name), colours if kind == "colours" else picture)
+    frames, reader = read(path)
+    np.testing.assert_array_equal(frames, expected)
+    assert reader.note == note
+    frames, reader = read(path, start=5)
+    np.testing.assert_array_equal(frames, expected[5:])
+    assert reader.note == note
+
+
+def test_values_that_cannot_be_scaled_are_refused(tmp_path):
+    floats = Image.fromarray(np.ones((48, 64), np.float32))
+    floats.save(tmp_path / "a.tif", save_all=True, append_images=[floats])
+    refused(tmp_path / "a.tif", "picture 0 has values of the kind float32, expected whole ones of 8 or 16 bits; save")
+    (tmp_path / "b").mkdir()
+    floats.save(tmp_path / "b" / "f1.tif")
+    refused(tmp_path / "b", "video b: f1.tif has values of the kind float32")
+    deep = np.random.default_rng(0).integers(0, 4096, (2, 48, 64, 3), np.uint16)
+    cv2.imwritemulti(str(tmp_path / "c.tif"), list(deep))
+    refused(tmp_path / "c.tif", "c.tif has colours of 16 bits; save its pictures as a folder of .png files")
+    (tmp_path / "d").mkdir()
+    cv2.imwrite(str(tmp_path / "d" / "f1.png"), deep[0])
+    cv2.imwrite(str(tmp_path / "d" / "f2.png"), deep[0].astype(np.uint8))
+    refused(tmp_path / "d", "video d has frames of 8 and of 16 bits")
+
+
+def test_a_video_that_is_nearly_black_says_so(tmp_path):
+    np.save(tmp_path / "a.npy", (moving(4) > 0).astype(np.uint8))
+    assert read(tmp_path / "a.npy")[1].note == "is nearly black: its brightest value is 1 of 255"
+    assert read(tmp_path / "a.npy", start=2)[1].note == "is nearly black: its brightest value is 1 of 255"
+    np.save(tmp_path / "b.npy", np.clip(moving(4), 0, 32))
+    assert read(tmp_path / "b.npy")[1].note is None
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mkv", "mpeg4"),
+        ("a.webm", "libvpx"),
+        ("a.wmv", "wmv2"),
+        ("a.flv", "flv"),
+        ("a.mp4", "mpeg4"),
+        ("a.ts", "mpeg2video"),
+    ],
+)
+def test_a_video_that_begins_late_is_whole(tmp_path, name, codec):
+    """Segments of a longer video keep its times; Matroska's duration is the time of the end."""
+    for late in (4_000, 100_000):
+        times = late + 40 * np.arange(40)
+        frames, reader = read(encode(tmp_path / name, moving(40), codec, times=times))
+        assert (len(frames), reader.stated, reader.note) == (40, 40, None)
+    if name.endswith(("mkv", "webm", "wmv")):
+        cut(tmp_path / name, 0.7)
+        refused(tmp_path / name, "is damaged: the end of the file is missing")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])

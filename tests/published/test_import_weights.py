@@ -263,6 +263,40 @@ def test_wrappers_optimisers_and_other_files(tmp_path):
     assert record["left_out"] == {"count": 1, "first": ["state_dict/loss.scale"]}
 
 
+@pytest.mark.parametrize("order", [("model", "model_ema"), ("model_ema", "model")])
+def test_which_of_several_sets_of_weights(tmp_path, capsys, order):
+    """Whatever their order in the file, the plain ones, and that is said; the others can be asked for."""
+    plain = weights("conv_lstm")
+    sets = {"model": plain, "model_ema": {key: 2 * a for key, a in plain.items()}}
+    file = torch_writer.save(tmp_path / "w.pt", {name: sets[name] for name in order})
+
+    def imported(name, **arguments):
+        run = htsr.import_weights("conv_lstm", file, tmp_path / name, overrides=SIZED, **arguments)
+        return checkpoints.load(run / "model")[1], (run / "model.md").read_text()
+
+    arrays, card = imported("a")
+    assert (
+        "holds several sets of weights: model is imported, model_ema not; --weights chooses" in capsys.readouterr().err
+    )
+    assert "of several sets of weights in the file: `model`, not model_ema" in card
+    assert f"in the file and not imported: {len(plain)} (model_ema/" in card
+    doubled, _ = imported("b", weights="model_ema")
+    for name in arrays:
+        np.testing.assert_allclose(doubled[name], 2 * arrays[name], rtol=1e-6)
+    with pytest.raises(InputError, match="holds no set of weights 'ema'; did you mean"):
+        imported("c", weights="ema")
+
+
+def test_averages_below_another_prefix(tmp_path, capsys):
+    plain = weights("conv_lstm")
+    both = {f"ema.{key}": 2 * a for key, a in plain.items()} | {f"net.{key}": a for key, a in plain.items()}
+    run = htsr.import_weights(
+        "conv_lstm", torch_writer.save(tmp_path / "w.pt", both), tmp_path / "run", overrides=SIZED
+    )
+    assert json.loads((run / "imported.json").read_text())["weights"] == {"chosen": "net", "others": ["ema"]}
+    assert "net is imported, ema not" in capsys.readouterr().err
+
+
 # ---- the config
 
 

@@ -118,6 +118,45 @@ def test_names_in_an_archive_lead_nowhere(decode, tmp_path):
     assert len(list((tmp_path / "upload.frames").iterdir())) == 3
 
 
+@pytest.mark.parametrize(
+    ("folder", "litter"),
+    [
+        ("clip/", ("__MACOSX/clip/._frame_0.png", "clip/.DS_Store")),
+        ("", ("Thumbs.db", "desktop.ini", ".hidden.png")),
+        ("clip\\", ("__MACOSX\\._clip",)),
+    ],
+)
+def test_archives_of_a_mac_and_of_windows(decode, folder, litter):
+    frames = clip(2, 12)
+    members = {f"{folder}frame_{number}.png": png(frame) for number, frame in enumerate(frames)}
+    np.testing.assert_array_equal(decode(packed(members | dict.fromkeys(litter, b"x")))[0], frames)
+    np.testing.assert_array_equal(decode(packed({"clip.npy": npy(frames), "__MACOSX/._clip.npy": b"x"}))[0], frames)
+
+
+def test_the_order_of_an_archive(decode, refusal):
+    frames = clip(2, 12)
+    members = {f"u_{number / 4:g}.png": png(frame) for number, frame in enumerate(frames)}
+    read, report = decode(packed(dict(sorted(members.items()))))
+    np.testing.assert_array_equal(read, frames)
+    assert report["note"] == "is in the order u_0.png, u_0.25.png, … u_2.75.png"
+    picture = png(frames[0])
+    for names, why in (
+        (("f0.png", "f0.jpg"), "the archive holds .jpg and .png files, such as f0.jpg and f0.png"),
+        (("f0.png", "f0_mask.png"), "the archive holds names of 2 kinds, such as f0.png and f0_mask.png"),
+        (("f0.png", "f00.png"), "the archive has two files of the same number, f0.png and f00.png"),
+        (("a/f0.png", "b/f0.png"), "the archive holds pictures of the same name in several folders"),
+    ):
+        assert refusal(packed(dict.fromkeys(names, picture))).startswith(f"422 {why}")
+
+
+def test_pictures_of_16_bits(decode):
+    levels = np.tile(np.arange(0, 4096, 273, np.uint16), (12, 1))
+    members = {f"f{number}.png": png(np.roll(levels, number, 1)) for number in range(3)}
+    read, report = decode(packed(members))
+    np.testing.assert_array_equal(read[0, 0, :, 0], np.arange(0, 256, 17))
+    assert report["note"] == "has 16-bit values up to 4095, read as 12 bits: 4095 becomes 255"
+
+
 def test_what_is_no_clip(refusal):
     for content in (
         b"",

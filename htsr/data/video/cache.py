@@ -17,12 +17,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from htsr.data.video.files import DamagedVideo, FrameFormat, Video, images_in
+from htsr.data.video.contents import Digests, digests_of
+from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
+from htsr.data.video.remembered import Remembered, files_of
 from htsr.errors import InputError
-from htsr.files import new_file, new_folder
+from htsr.files import cache_folder, new_folder
 
 SCHEMA = 1
+DECODING = 2  # counts what has changed in how frames are read: order, depth
 Damaged = Literal["refuse", "skip"]
 
 
@@ -35,6 +38,7 @@ class StoredVideo(NamedTuple):
     decoder: str
     fps: float | None
     note: str | None
+    digests: str | None = None  # of its frames, as `htsr.data.video.contents` has them
 
 
 class VideoStore(Protocol):
@@ -48,10 +52,9 @@ class VideoStore(Protocol):
         """Every ``stride``-th of the frames start … stop - 1 of a video, uint8 (time, height, width, channel)."""
         ...
 
-
-def cache_folder() -> Path:
-    """Where entries lie: ``$HTSR_CACHE``, or ``~/.cache/htsr``."""
-    return Path(os.environ.get("HTSR_CACHE") or Path.home() / ".cache" / "htsr")
+    def digests(self, video: int) -> str:
+        """The digests of a video's frames (`htsr.data.video.contents`)."""
+        ...
 
 
 def open_videos(videos: Sequence[Video], form: FrameFormat, *, what: str, damaged: Damaged = "refuse") -> VideoStore:
@@ -105,6 +108,10 @@ class CachedVideos:
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
         first = self.videos[video].first
         return np.array(self._frames[first + start : first + stop : stride])
+
+    def digests(self, video: int) -> str:
+        _, first, frames, *_, found = self.videos[video]
+        return digests_of(self._frames[first : first + frames]) if found is None else found  # an older entry has none
 
 
 def write_entry(
@@ -173,11 +180,12 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
     first = 0
     with tqdm(videos, desc=title, unit="video", disable=None) as progress:
         for video in progress:
-            reader = VideoReader(video, form)
+            reader, digests = VideoReader(video, form), Digests()
             sink.begin(video)
             try:
                 for frame in reader:
                     sink.keep(frame)
+                    digests.add(frame)
                     if reader.decoded % 1000 == 0:
                         progress.set_postfix(frames=first + reader.decoded)
             except DamagedVideo as error:
@@ -186,7 +194,8 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
                 sink.drop()
                 refused[video.name] = str(error)
                 continue
-            stored.append(StoredVideo(video.name, first, reader.decoded, reader.decoder, reader.fps, reader.note))
+            found = (reader.decoder, reader.fps, reader.note, digests.text)
+            stored.append(StoredVideo(video.name, first, reader.decoded, *found))
             first += reader.decoded
     if not stored:
         raise DamagedVideo(f"none of the {len(videos)} videos can be used; the first: {next(iter(refused.values()))}")
@@ -195,53 +204,24 @@ def _decode_all(videos, form: FrameFormat, title: str, damaged: Damaged, sink):
 
 def _key(videos: Sequence[Video], form: FrameFormat, damaged: Damaged) -> str:
     """The name of the entry: a hash of the format and of the videos' names and contents."""
-    hashes = _Hashes()
-    parts = [SCHEMA, *form, damaged, *([video.name, video.member, hashes(video.path)] for video in videos)]
-    hashes.save()
+    digest = Remembered("hashes.json", sha256_of)
+    parts = [DECODING, *form, damaged, *([video.name, video.member, _or_why(digest, video.path)] for video in videos)]
+    digest.save()
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
-class _Hashes:
-    """SHA-256 of files (and of folders of images), remembered with size and time of change: each is read once."""
-
-    def __init__(self):
-        self._path = cache_folder() / "hashes.json"
-        try:
-            self._known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
-        self._new: dict[str, list] = {}
-
-    def __call__(self, path: Path) -> str:
-        try:
-            return self._hash(path)
-        except OSError as error:  # the reader says what is wrong with it
-            return str(error)
-
-    def _hash(self, path: Path) -> str:
-        name, state = str(path.resolve()), _state(path)
-        known = self._new.get(name) or self._known.get(name)
-        if not known or known[0] != state:
-            digest = hashlib.sha256()
-            for file in _files(path):
-                digest.update(os.fsencode(file.name))
-                with open(file, "rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-            known = self._new[name] = [state, digest.hexdigest()]
-        return known[1]
-
-    def save(self) -> None:
-        if self._new:
-            with new_file(self._path) as file:
-                file.write(json.dumps({**self._known, **self._new}))
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, or of the names and contents of a folder's images."""
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        digest.update(os.fsencode(file.name))
+        with open(file, "rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(images_in(path))
-
-
-def _state(path: Path) -> list:
-    states = [(file.name, file.stat()) for file in _files(path)]
-    return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns] for name, state in states]
+def _or_why(digest: Remembered, path: Path) -> str:
+    try:
+        return digest(path)
+    except OSError as error:  # the reader says what is wrong with it
+        return str(error)

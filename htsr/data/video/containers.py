@@ -19,6 +19,7 @@ from htsr.data.video.pictures import Pictures
 
 OPTIONS = {"protocol_whitelist": "file"}  # of FFmpeg; a process that reads what strangers send adds to them
 _BOXES = b"ftyp styp sidx ssix prft emsg moov moof mfra mdat free skip wide uuid udta meta pnot".split()  # of MP4
+_FROM_ZERO = ("matroska", "asf", "flv")  # durations that are the time of the end, in FLV of some programs
 _JUMP = 4  # frame periods: cameras and encoders leave out one frame or two, damage takes many in a row
 _EVEN = 0.9  # share of intervals that are one frame period, above which a frame rate does not vary
 _MAY_LACK = 2  # frames: encoders count one or two that they never wrote
@@ -56,6 +57,8 @@ class Container(Pictures):
         stream.thread_type = "AUTO"
         self.fps = float(stream.average_rate or stream.base_rate or 0) or None
         self._length, self._begin = (container.duration or 0) / 1e6, (container.start_time or 0) / 1e6
+        if any(kind in container.format.name for kind in _FROM_ZERO) and self._begin < self._length:
+            self._length -= self._begin
         turn_into_rgb = VideoReformatter()  # one for all frames: a new one computes its tables anew
         self.stated, name = stream.frames or round(self._length * (self.fps or 0)) or None, container.format.name
         self._exact = stream.frames > 0 and "mp4" in name
@@ -79,14 +82,15 @@ class Container(Pictures):
             for frame in frames:
                 self._times.append((frame.time or 0) - self._begin)
                 # Bicubic, since OpenCV, which decoded earlier, asks for that: the bits are the same.
-                image = turn_into_rgb.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                pixels = "rgb48le" if max(part.bits for part in frame.format.components) == 16 else "rgb24"
+                image = turn_into_rgb.reformat(frame, format=pixels, interpolation="BICUBIC").to_ndarray()
                 yield np.rot90(image, frame.rotation // 90)
 
     def _verify(self, whole: bool | None) -> None:
         """Hold what was decoded against what the file states."""
         found, stated, fps = len(self._times), self.stated or 0, self.fps or 0
         about = max(_MAY_LACK, max(stated, found) // _ESTIMATED)
-        missing = round((self._length - self._begin - self._end) * fps)  # most durations count from 0
+        missing = round((self._length - self._end) * fps)
         ends_early = not self._counted and missing > max(_MAY_LACK, stated // 100)
         if whole is False or self._torn or ends_early:
             raise self._damaged(

@@ -5,20 +5,22 @@ A video is a container file, an animation, an array, or such a file in a zip arc
 
 import contextlib
 import os
-import re
+import struct
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from PIL import Image
 
 from htsr.checks import require_choice, require_int
 from htsr.errors import InputError
+from htsr.files import require_utf8
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -26,9 +28,10 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2
 
 CONTAINERS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
-IMAGES = (".png", ".jpg", ".jpeg")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+PAGED = (".tif", ".tiff", ".webp")  # one picture, or several: then a video
 ARRAYS = (".npy", ".npz")
-SUFFIXES = (*CONTAINERS, ".gif", *ARRAYS)
+SUFFIXES = (*CONTAINERS, ".gif", ".apng", *ARRAYS)
 MAX_SIDE = 8192  # pixels
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
 PREPARED = {"manifest.json", "frames.npy"}  # in a folder that htsr prepare or the cache wrote
@@ -92,7 +95,7 @@ def find_videos(folder: Path) -> list[Video]:
     """
     if folder.is_file():
         packed = folder.suffix.lower() == ".zip"
-        found = _packed(folder, folder.name) if packed else [Video(folder.name, folder)]
+        found = _packed(folder, shown(folder.name)) if packed else [Video(shown(folder.name), folder)]
         if not found:
             raise InputError(f"{folder} has no videos; expected {', '.join(SUFFIXES)} in it; unpack folders of images")
     elif not folder.is_dir():
@@ -100,7 +103,7 @@ def find_videos(folder: Path) -> list[Video]:
     elif is_prepared(folder):
         raise InputError(f"folder {folder} holds what htsr prepare made of videos; name the folder of the videos")
     else:
-        found = _in_folder(folder) or [Video(folder.resolve().name, folder)] * bool(images_in(folder))
+        found = _in_folder(folder) or [Video(shown(folder.resolve().name), folder)] * bool(images_in(folder))
         if not found:
             raise InputError(
                 f"folder {folder} has no videos; expected {', '.join(SUFFIXES)} files, folders of {', '.join(IMAGES)},"
@@ -114,24 +117,40 @@ def is_prepared(folder: Path) -> bool:
     return all((folder / name).is_file() for name in PREPARED)
 
 
+def is_video(file: Path) -> bool:
+    """Whether a file is a video by its name, or a picture file of several pictures."""
+    suffix = file.suffix.lower()
+    return suffix in SUFFIXES or (suffix in PAGED and pages(file) > 1)
+
+
+def shown(name: PurePath | str) -> str:
+    """A name as results and messages have it: what cannot be printed (a new line, a byte not of UTF-8) is escaped."""
+    text = name.as_posix() if isinstance(name, PurePath) else name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def is_litter(member: PurePath) -> bool:
+    """Whether a Mac or Windows left a file behind: a hidden one, ``Thumbs.db``, ``desktop.ini``, in ``__MACOSX``."""
+    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in member.parts)
+    return hidden or member.name.lower() in ("thumbs.db", "desktop.ini")
+
+
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder, in no order; hidden files (``._frame_1.png`` of a Mac) are none."""
     return [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
 
 
-def in_order(folder: Path) -> tuple[list[Path], str | None]:
-    """The images of a folder, ``frame_10`` after ``frame_9``; and a remark where numbers are missing."""
-    files = sorted(images_in(folder), key=natural)
-    parts = [re.split(r"(\d+)(?=\D*$)", file.stem) for file in files]  # before the last number, the number, after it
-    if len(files) < 3 or {len(part) for part in parts} != {3} or len({(part[0], part[2]) for part in parts}) > 1:
-        return files, None
-    steps = np.diff([int(part[1]) for part in parts])
-    usual, times = Counter(steps.tolist()).most_common(1)[0]
-    jumps = np.flatnonzero(steps > usual)
-    if times <= len(steps) // 2 or not jumps.size:
-        return files, None
-    more = f", and {jumps.size - 1} times more" if jumps.size > 1 else ""
-    return files, f"jumps from {files[jumps[0]].name} to {files[jumps[0] + 1].name}{more}"
+def pages(path: Path) -> int:
+    """How many pictures a picture file holds (WebP, TIFF, animated PNG); 1 where that cannot be told."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(2**12)
+        if not (b"acTL" in head or head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or head[8:12] == b"WEBP"):
+            return 1
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except (*READ_ERRORS, SyntaxError, struct.error, Image.DecompressionBombError):
+        return 1  # whoever decodes it says what is wrong
 
 
 @contextlib.contextmanager
@@ -192,7 +211,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, codec: str) -> None:
         codec: four letters that suit the suffix: "XVID" or lossless "FFV1" in .avi, "mp4v" in .mp4.
     """
     height, width, channels = frames.shape[1:]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    writer = cv2.VideoWriter(require_utf8(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
     if not writer.isOpened():
         raise InputError(f"OpenCV cannot write {path} with the codec {codec}; install opencv-python-headless")
     for frame in frames:
@@ -204,11 +223,12 @@ def _in_folder(folder: Path) -> list[Video]:
     """The videos in a folder and in those in it, but for the one that images in ``folder`` itself may be."""
     found = []
     for here, files in _walk(folder):
-        if here != folder and any(file.suffix.lower() in IMAGES for file in files):
-            found.append(Video(here.relative_to(folder).as_posix(), here))
+        videos = [file for file in files if is_video(file)]
+        if here != folder and any(file.suffix.lower() in IMAGES for file in set(files).difference(videos)):
+            found.append(Video(shown(here.relative_to(folder)), here))
         for file in files:
-            name = file.relative_to(folder).as_posix()
-            if file.suffix.lower() in SUFFIXES:
+            name = shown(file.relative_to(folder))
+            if file in videos:
                 found.append(Video(name, file))
             elif file.suffix.lower() == ".zip":
                 packed = _packed(file, name)
@@ -245,17 +265,12 @@ def _packed(archive: Path, name: str) -> list[Video]:
         raise InputError(f"cannot read {archive} ({error}); fetch the zip archive again") from None
     prepared = {place.parent for place in members.values() if place.name == "manifest.json"}
     return [
-        Video(f"{name}/{member}", archive, member)
+        Video(f"{name}/{shown(member)}", archive, member)
         for member, place in members.items()
         if place.suffix.lower() in SUFFIXES
-        and not any(part.startswith((".", "__MACOSX")) for part in place.parts)
+        and not is_litter(place)
         and not (place.name == "frames.npy" and place.parent in prepared)
     ]
-
-
-def natural(path: Path) -> list:
-    """Sorts ``frame_10`` after ``frame_9``."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
 
 
 def _placed(image: np.ndarray, form: FrameFormat) -> np.ndarray:

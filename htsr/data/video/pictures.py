@@ -1,4 +1,4 @@
-"""Pictures, GIF animations and arrays as files: what `htsr.data.video.reader` and radar data read them with."""
+"""Pictures, animations and arrays as files: what `htsr.data.video.reader` and radar data read them with."""
 
 import mmap
 import struct
@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
-from htsr.data.video.files import MAX_SIDE, READ_ERRORS, DamagedVideo, in_order
+from htsr.data.video.files import MAX_SIDE, READ_ERRORS, DamagedVideo, images_in, pages
+from htsr.data.video.order import Doubtful, in_order
 
 # isort: split
 import cv2  # after htsr.data.video.files, which chooses what OpenCV prints
@@ -72,14 +73,17 @@ def read_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         width, height = struct.unpack(">II", content[16:24])
         if max(width, height) > MAX_SIDE:
             raise ValueError(f"{width}x{height} pixels, at most {MAX_SIDE} a side")
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    encoded = np.frombuffer(content, np.uint8)
+    picture = cv2.imdecode(encoded, flags) if content else None
+    if picture is None and content and flags & cv2.IMREAD_ANYDEPTH:  # grey floats do not become colours
+        picture = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise ValueError("damaged, or no picture")
     return picture
 
 
 class Pictures:
-    """A folder of pictures, a GIF animation or an array file as a video.
+    """A folder of pictures, an animation or an array file as a video.
 
     Args:
         path: of the file or folder.
@@ -101,12 +105,21 @@ class Pictures:
         self._path, self._name = path, name
 
     def decode(self, start: int) -> Iterator[np.ndarray]:
-        """Decode from picture ``start`` on: uint8 (height, width, 1 or RGB).
+        """Decode from picture ``start`` on: uint8, or uint16 where it has more bits, (height, width, 1 or RGB).
 
         Raises:
             DamagedVideo: it is damaged.
         """
         raise NotImplementedError
+
+    def _integers(self, image: np.ndarray, where: str) -> np.ndarray:
+        """The image, refused where its values are neither bytes nor of 16 bits."""
+        if image.dtype not in (np.uint8, np.uint16):
+            raise DamagedVideo(
+                f"video {self._name}: {where} has values of the kind {image.dtype}, expected whole ones of 8 or 16"
+                " bits; save the frames as a .npy file of floats in [0, 1]"
+            )
+        return image
 
 
 class ImageFolder(Pictures):
@@ -115,41 +128,70 @@ class ImageFolder(Pictures):
     decoder = f"opencv {cv2.__version__}"
 
     def decode(self, start: int) -> Iterator[np.ndarray]:
-        files, self.note = in_order(self._path)
-        self.stated, size = len(files), None
-        for file in files[start:]:
+        names = [file.name for file in images_in(self._path)]
+        stacks = [name for name in names if pages(self._path / name) > 1]
+        try:
+            ordered = in_order([name for name in names if name not in stacks])
+        except Doubtful as error:
+            raise DamagedVideo(f"video {self._name} {error}") from None
+        notes = [ordered.remark, f"leaves out {stacks[0]}, a video of its own" if stacks else None]
+        self.note, self.stated = "; ".join(filter(None, notes)) or None, len(ordered.names)
+        if stacks and not ordered.names:
+            raise DamagedVideo(f"video {self._name} is no folder of single pictures: name {stacks[0]} itself")
+        size = None
+        for name in ordered.names[start:]:
+            file = self._path / name
             try:
-                image = read_picture(file)
+                image = read_picture(file, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
             except OSError as error:
                 raise DamagedVideo(f"image {file} cannot be read ({error.strerror}); replace it") from None
             except ValueError as error:
                 raise DamagedVideo(
-                    f"image {self._name}/{file.name} cannot be decoded ({error}); replace or remove it"
+                    f"image {self._name}/{name} cannot be decoded ({error}); replace or remove it"
                 ) from None
             size = size or image.shape
             if image.shape != size:
                 raise DamagedVideo(
-                    f"video {self._name} changes its size: {file.name} is {image.shape[1]} x {image.shape[0]}, expected"
+                    f"video {self._name} changes its size: {name} is {image.shape[1]} x {image.shape[0]}, expected"
                     f" {size[1]} x {size[0]} as at its beginning; make all frames one size"
                 )
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield cv2.cvtColor(self._integers(image, name), cv2.COLOR_BGR2RGB)
 
 
 class Animation(Pictures):
-    """A GIF file, each picture with those before it that shine through."""
+    """A file of several pictures: GIF, WebP, TIFF, animated PNG; each with those before it that shine through."""
 
     decoder = f"pillow {pillow_version}"
 
     def decode(self, start: int) -> Iterator[np.ndarray]:
         try:
-            self.stated = _gif_pictures(self._path)
             with Image.open(self._path) as animation:
-                self.fps = 1000 / (animation.info.get("duration") or 100)
+                gif = animation.format == "GIF"
+                self.stated = _gif_pictures(self._path) if gif else getattr(animation, "n_frames", 1)
                 for number, image in enumerate(ImageSequence.Iterator(animation)):
+                    if number == 0:
+                        image.load()
+                        duration = image.info.get("duration") or (100 if gif else 0)
+                        self.fps = 1000 / duration if duration else None
                     if number >= start:
-                        yield np.asarray(image.convert("RGB"))
+                        yield self._array(image, f"picture {number}")
         except (*READ_ERRORS, UnidentifiedImageError, SyntaxError, IndexError, struct.error) as error:
+            if isinstance(error, DamagedVideo):
+                raise
             raise DamagedVideo(f"{self._name} cannot be decoded ({error}); replace or remove the file") from None
+
+    def _array(self, image: Image.Image, where: str) -> np.ndarray:
+        if image.mode.startswith(("I", "F")):
+            array = np.asarray(image)
+            array = array.astype(np.uint16) if array.dtype.kind in "iu" and array.dtype.itemsize == 2 else array
+            return self._integers(array, where)[..., np.newaxis]
+        bits = image.tag_v2.get(258, (8,)) if image.format == "TIFF" else (8,)
+        if max(bits) > 8:  # Pillow would take the upper eight of each
+            raise DamagedVideo(
+                f"{self._name} has colours of {max(bits)} bits; save its pictures as a folder of .png files, or in 8"
+                " bits"
+            )
+        return np.asarray(image.convert("RGB"))
 
 
 class ArrayVideo(Pictures):
@@ -180,7 +222,7 @@ class ArrayVideo(Pictures):
             elif 0 <= frame.min() <= frame.max() <= 1:  # neither is nan
                 yield np.rint(frame * 255).astype(np.uint8)
             else:
-                raise DamagedVideo(f"{self._name}: {_ARRAY}, received {frame.min():g} to {frame.max():g}")
+                raise DamagedVideo(f"{self._name}: {_ARRAY}, received {frame.min():.9g} to {frame.max():.9g}")
 
 
 def _gif_pictures(path: Path) -> int:

@@ -11,6 +11,7 @@ from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.data.sources import WindowSource
 from htsr.data.video.cache import VideoStore
+from htsr.data.video.contents import part
 from htsr.data.video.files import Video
 from htsr.errors import InputError
 
@@ -108,6 +109,14 @@ class VideoWindows(WindowSource):
         segment = self._segments[number]
         start = segment.start + (index - before) * self._hop
         return self.store.read(segment.video, start, start + self._span, self._stride)
+
+    def contents(self) -> list[tuple[str, int, int, str]]:
+        """Return the segments, each with the digests of its frames."""
+        found = []
+        for number, start, stop in self._segments:
+            video = self.store.videos[number]
+            found.append((video.name, start, stop, part(self.store.digests(number), start, stop, video.frames)))
+        return found
 
 
 def video_clips(

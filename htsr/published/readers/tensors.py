@@ -40,6 +40,8 @@ class Contents(NamedTuple):
         counters: of training, such as ``global_step`` and ``epoch``, where the file has them.
         settings: of the original's config file, if there is one.
         files: paths as given, the first one of the weights.
+        chosen: the name of the set of weights that was taken, where the file holds several.
+        others: the names of the other sets.
     """
 
     tensors: Mapping[str, Tensor]
@@ -47,6 +49,8 @@ class Contents(NamedTuple):
     counters: Mapping[str, int]
     settings: Mapping[str, Any]
     files: Sequence[Any]
+    chosen: str | None = None
+    others: Sequence[str] = ()
 
 
 def check_shape(name: str, shape: Sequence[Any]) -> tuple[int, ...]:

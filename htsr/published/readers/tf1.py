@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from htsr.config import read_plain
 from htsr.errors import InputError
+from htsr.files import require_utf8
 from htsr.published.readers.tensors import SIZES, Contents, Tensor, check_shape, few
 
 CONFIG = "config.yml"
@@ -30,7 +31,7 @@ def read_checkpoint(path: Path, signature: Sequence[str], source: str) -> Conten
     if not data:
         raise InputError(f"{prefix}.data-00000-of-00001 is missing; a checkpoint is an .index and its .data files")
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        reader = tf.train.load_checkpoint(require_utf8(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except _REFUSALS as error:
         raise InputError(f"{prefix}.index is damaged or cut off ({_short(error)}); fetch it again") from None
