@@ -214,7 +214,7 @@ def test_a_finished_run_is_trained_further(tmp_path, data, trained):
     whole = train(tmp_path, data, "--set", "train.steps=3", "--name", "whole")
     assert whole.returncode == 0
     for name, array in checkpoints.load(tmp_path / "logs" / "whole" / "model")[1].items():
-        np.testing.assert_allclose(checkpoints.load(folder / "model")[1][name], array, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(checkpoints.load(folder / "model")[1][name], array, rtol=1e-3, atol=1e-6)
     cosine = ("--set", "train.schedule=cosine", "--name", "further")
     done = train(tmp_path, data, "--set", "train.steps=2", *cosine, "--from-run", folder)
     assert done.returncode == 0, done.stderr

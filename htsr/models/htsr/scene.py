@@ -126,7 +126,9 @@ class SceneLayer(keras.layers.Layer):
         self.whole_pixels = variable("whole_pixels", (), 0.0)
 
     def walls(self) -> Walls:
-        return Walls(self.size * self.low, self.size * self.high, tf.sigmoid(10.0 * self.reflected))
+        # Clipped, since a sigmoid would never stop a thing at the wall.
+        reflected = tf.clip_by_value(0.5 + 10.0 * self.reflected, 0.0, 1.0)
+        return Walls(self.size * self.low, self.size * self.high, reflected)
 
     def register(self, latest: Latest) -> Registered:
         """Find the background, and the things and how they move."""
