@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.models.htsr import motion, tracking
-from htsr.models.htsr.looks import shifted
+from htsr.models.htsr.looks import period_of, shifted
 from htsr.models.htsr.model import HTSR
 from htsr.models.htsr.motion import Motion, Walls
-from htsr.models.htsr.scene import GATES, Latest, SceneLayer
+from htsr.models.htsr.scene import Latest, SceneLayer
 
 SIZE = 64
 WALLS = Walls(tf.constant([12.0, 12.0]), tf.constant([51.0, 51.0]), tf.constant(0.0))
@@ -59,11 +59,10 @@ def scene_layer(num_things, low=12.0, high=51.0):
 
 
 def predict(layer, context, length):
-    """The frames that the registered parts alone give."""
+    """The frames that the registered things and their background give."""
     scene = layer.register(Latest.of(tf.constant(context), context.shape[1])).scene
     scene, pose = layer.go_on(scene, tf.constant(length))
-    gates = tf.constant([20.0] + [0.0] * (GATES - 1)) + tf.zeros([1, length, SIZE, SIZE, GATES])
-    return layer.draw(scene, pose, tf.zeros([1, length, SIZE, SIZE, 1]), gates).numpy()
+    return layer.picture(scene, pose).numpy()
 
 
 def psnr(a, b):
@@ -95,7 +94,8 @@ def test_things_are_told_apart_where_they_cross(two_shapes):
 def test_a_motion_is_found_through_its_bounces():
     truth = np.stack([bounce(20, 1.73, 336), bounce(40, -2.21, 336)], -1)
     seen = np.floor(truth[:36])[None, :, None]
-    first, last = motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS)
+    first, started = motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS)
+    last, _ = motion.retrace(first, started, WALLS)
     np.testing.assert_allclose(np.abs(first.velocity[0, 0]), [1.73, 2.21], atol=0.03)
     _, places = motion.follow(last, WALLS, tf.constant(300))
     assert np.abs(places.numpy()[0, :, 0] - truth[36:]).max() < 2.5
@@ -105,9 +105,21 @@ def test_a_frame_that_does_not_fit_misleads_nobody():
     truth = np.stack([bounce(20, 0.7, 60), bounce(25, 0.4, 60)], -1)
     seen = truth[None, :36, None].copy()
     seen[0, [5, 20]] += 9.0
-    _, last = motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS)
+    last, _ = motion.retrace(*motion.fit(tf.constant(seen), tf.ones([1, 36, 1]), WALLS), WALLS)
     _, places = motion.follow(last, WALLS, tf.constant(24))
     assert np.abs(places.numpy()[0, :, 0] - truth[36:]).max() < 1
+
+
+def test_a_thing_that_comes_in_late_moves_as_it_is_seen_to():
+    """Before it comes, tracking has no idea where it is."""
+    truth = np.stack([np.full(60, 30.0), 60 - 1.1 * np.arange(60)], -1).astype(np.float32)
+    seen = truth[None, :36, None].copy()
+    seen[0, :12] = [[[33.0, 48.0]]]
+    weights = (np.arange(36) >= 12).astype(np.float32)[None, :, None]
+    far = Walls(tf.constant([-99.0] * 2), tf.constant([199.0] * 2), tf.constant(0.0))
+    last, steady = motion.retrace(*motion.fit(tf.constant(seen), tf.constant(weights), far), far)
+    np.testing.assert_allclose(steady[0, 12:, 0], truth[12:36], atol=0.5)
+    np.testing.assert_allclose(last.velocity[0, 0], [0.0, -1.1], atol=0.02)
 
 
 @pytest.mark.parametrize(("reflected", "expected"), [(0.0, 51.0), (1.0, 49.5)])
@@ -165,12 +177,37 @@ def test_a_look_that_recurs_is_replayed_in_phase():
     assert psnr(predicted[box], np.roll(frames[:, 36:], 1, 1)[box]) < 9
 
 
+def test_a_lag_of_which_little_was_seen_is_no_period():
+    """A look that does not recur, seen from the 10th frame on: lags that reach before it are nothing to go by."""
+    unlike = np.abs(np.subtract.outer(np.arange(36.0), np.arange(36.0))).astype(np.float32)[None, None]
+    usable = (np.arange(36) >= 10).astype(np.float32)[None, None]
+    assert period_of(tf.constant(unlike), tf.constant(usable)).numpy() == 1
+
+
+def test_what_a_thing_stood_before_for_long_is_background():
+    """A walker whose foot stays on one spot for more than half of the frames: the median shows it, what the walker
+    uncovers does not."""
+    background = np.random.default_rng(1).random([SIZE, SIZE]) * 0.3
+    path = 20.0 + np.arange(36)
+    body, foot = np.full([9, 9], 1.0), np.full([3, 3], 1.0)
+    standing = np.where(abs(path - 30) < 9.5, 30.0, path)
+    frames = draw(
+        [(body, np.stack([np.full(36, 32.0), path], -1)), (foot, np.stack([np.full(36, 39.0), standing], -1))],
+        background,
+        36,
+    )
+    layer = scene_layer(1, -20.0, 90.0)
+    scene = layer.register(Latest.of(tf.constant(frames), 36)).scene
+    assert psnr(np.median(frames, 1)[0, ..., 0], background) < 30
+    assert psnr(scene.background[0, ..., 0].numpy(), background) > 40
+
+
 @pytest.mark.parametrize("seen", [1, 2])
 def test_a_short_context_is_enough(seen, two_shapes):
     layer = scene_layer(2)
     scene = layer.register(Latest.of(tf.constant(two_shapes[0][:, :seen]), 36)).scene
     scene, pose = layer.go_on(scene, tf.constant(5))
-    frames = layer.draw(scene, pose, tf.zeros([1, 5, SIZE, SIZE, 1]), tf.zeros([1, 5, SIZE, SIZE, GATES]))
+    frames = layer.draw(scene, pose, tf.zeros([1, 5, SIZE, SIZE, 1]))
     assert np.isfinite(frames).all()
 
 
@@ -179,7 +216,7 @@ def test_the_median_is_of_the_frames_that_were_seen():
     layer = SceneLayer(0)
     layer.build((SIZE, SIZE, 3))
     scene = layer.register(Latest.of(tf.constant(frames), 9)).scene
-    np.testing.assert_allclose(scene.median, np.median(frames, 1), atol=1e-6)
+    np.testing.assert_allclose(scene.background, np.median(frames, 1), atol=1e-6)
     np.testing.assert_allclose(scene.mean, frames.mean(1), atol=1e-6)
     assert scene.things == ()
 

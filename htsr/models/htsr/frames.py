@@ -86,38 +86,30 @@ class FrameDecoder(keras.layers.Layer):
         channels: channels of a frame.
         channels_mult: scales the filters 1024, 128, 64, 32.
         residual: the residual cell after the third transposed convolution (HTSR) or none (Clockwork VAE).
-        gates: channels beside those of the frame, of any value.
 
     Call arguments:
         features: ``(batch, units)``.
 
     Returns:
-        ``(batch, image_size, image_size, channels + gates)``, the frame in (-1, 1): a tanh, although frames lie in
-        [0, 1].
+        ``(batch, image_size, image_size, channels)`` in (-1, 1): a tanh, although frames lie in [0, 1].
     """
 
     def __init__(
-        self,
-        image_size: int = 64,
-        channels: int = 1,
-        channels_mult: float = 1.0,
-        residual: bool = True,
-        gates: int = 0,
-        **kwargs,
+        self, image_size: int = 64, channels: int = 1, channels_mult: float = 1.0, residual: bool = True, **kwargs
     ):
         super().__init__(**kwargs)
-        self.image_size, self.channels, self.gates = image_size, channels, gates
+        self.image_size, self.channels = image_size, channels
         self.channels_mult, self.residual = channels_mult, residual
         policy = self.dtype_policy
         upper = _filters(image_size, channels_mult)
-        filters = [int(n * channels_mult) for n in (128, 64, 32, 16)[: len(upper) - 1]] + [channels + gates]
+        filters = [int(n * channels_mult) for n in (128, 64, 32, 16)[: len(upper) - 1]] + [channels]
         kernels = (5, 5, 6, 6, 2)[: len(filters)]
         self.dense = keras.layers.Dense(int(1024 * channels_mult), name="dense", dtype=policy)
         self.convs = [
             keras.layers.Conv2DTranspose(n, k, 2, activation=leaky_relu, name=f"conv{i}", dtype=policy)
             for i, (n, k) in enumerate(zip(filters, kernels, strict=True), 1)
         ]
-        self.convs[-1].activation = self._last_activation
+        self.convs[-1].activation = keras.activations.tanh
         if residual:
             self.residual_cell = SqueezeExciteResidual(filters[2], name="residual", dtype=policy)
 
@@ -140,11 +132,6 @@ class FrameDecoder(keras.layers.Layer):
             x = conv(x)
         return x
 
-    def _last_activation(self, x):
-        if not self.gates:
-            return tf.tanh(x)
-        return tf.concat([tf.tanh(x[..., : self.channels]), x[..., self.channels :]], -1)
-
     def _first(self, x):
         """The transposed convolution of a 1x1 map: its kernel ``(5, 5, filters, units)`` as a matrix."""
         conv = self.convs[0]
@@ -155,7 +142,7 @@ class FrameDecoder(keras.layers.Layer):
         return leaky_relu(x + tf.cast(tf.convert_to_tensor(conv.bias), x.dtype))
 
     def get_config(self):
-        config = {"image_size": self.image_size, "channels": self.channels, "gates": self.gates}
+        config = {"image_size": self.image_size, "channels": self.channels}
         return {**super().get_config(), **config, "channels_mult": self.channels_mult, "residual": self.residual}
 
 

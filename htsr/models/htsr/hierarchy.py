@@ -125,10 +125,7 @@ class Hierarchy(VideoModel):
         frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
         shape = [tf.shape(outputs)[0], _length(outputs), *frames.shape[1:]]
         frames = tf.cast(tf.reshape(frames, shape), tf.float32)
-        if self.scene is None:
-            return frames
-        channels = self.frame_shape[-1]
-        return self.scene.draw(scene, pose, frames[..., :channels], frames[..., channels:])
+        return frames if self.scene is None else self.scene.draw(scene, pose, frames)
 
     # ---- rollouts
 

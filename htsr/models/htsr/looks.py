@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+_PAIRS = 4.0  # of moments, from which on a lag is believed
 _FORGETTING = 0.98  # weight of a moment when a period is looked for, relative to that of the next one
 
 
@@ -21,7 +22,11 @@ def _band(size: int, offset) -> tf.Tensor:
 
 
 def unlikeness(crops) -> tf.Tensor:
-    """Squared differences between moments where both are visible, over the usual energy: ``(batch, K, n, n)``."""
+    """Squared differences between moments where both are visible, over the usual energy: ``(batch, K, n, n)``.
+
+    Args:
+        crops: colour, coverage and visibility, times visibility, ``(batch, K, n, channel + 2, height, width)``.
+    """
     colour, visible = crops[:, :, :, :-2], crops[:, :, :, -1]
     energy = tf.reduce_sum(tf.square(colour), 3) / (visible + 1e-3)
     lead = tf.shape(crops)[:3]
@@ -47,7 +52,9 @@ def period_of(unlike, usable) -> tf.Tensor:
     cost = []
     for lag in lags:
         pairs = tf.linalg.diag_part(both, k=-lag)
-        cost.append(tf.reduce_sum(pairs * tf.linalg.diag_part(unlike, k=-lag), -1) / (tf.reduce_sum(pairs, -1) + 1e-6))
+        number = tf.reduce_sum(pairs, -1)
+        mean = tf.reduce_sum(pairs * tf.linalg.diag_part(unlike, k=-lag), -1) / (number + 1e-6)
+        cost.append(tf.where(number > _PAIRS, mean, 1e3))
     cost = tf.stack(cost, -1)
     relative = cost * tf.range(1.0, len(lags) + 1.0) / (tf.cumsum(cost, -1) + 1e-6)
     return 1 + tf.argmin(relative, -1, tf.int32)

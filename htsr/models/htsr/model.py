@@ -16,9 +16,9 @@ from htsr.errors import InputError
 from htsr.models.htsr.frames import FrameDecoder, FrameEncoder, feature_size
 from htsr.models.htsr.hierarchy import Hierarchy, RolloutState, last_states
 from htsr.models.htsr.rssm import Normal, RSSMCell
-from htsr.models.htsr.scene import GATES, Latest, SceneLayer
+from htsr.models.htsr.scene import Latest, SceneLayer
 from htsr.ops import noise as noise_lib
-from htsr.ops.likelihoods import gaussian_kl, gaussian_nll
+from htsr.ops.likelihoods import calibrated_nll, gaussian_kl, gaussian_nll
 
 
 class HTSR(Hierarchy):
@@ -36,6 +36,8 @@ class HTSR(Hierarchy):
         dense_layers, dense_units: the dense stack between one level's features and the next one's.
         channels_mult: scales the filters of frame encoder and decoder.
         frame_stddev: standard deviation of the frame likelihood.
+        calibrated: every frame's likelihood has the variance that fits its error best, plus ``frame_stddev ** 2``; what
+            is minimised is then what PSNR measures, and a frame that cannot be predicted does not drown the others.
         min_stddev: floor of the latent standard deviations.
         encoder_residual, decoder_residual: the residual cells of frame encoder and decoder.
         dense_residual: level features plus 0.1 times those of the level below.
@@ -74,6 +76,7 @@ class HTSR(Hierarchy):
         dense_units: int = 1000,
         channels_mult: float = 1.0,
         frame_stddev: float = 1.0,
+        calibrated: bool = False,
         min_stddev: float = 1e-4,
         encoder_residual: bool = True,
         decoder_residual: bool = True,
@@ -99,7 +102,8 @@ class HTSR(Hierarchy):
         if frame_shape[0] != frame_shape[1]:
             raise InputError(f"HTSR needs square frames, received {frame_shape[0]}x{frame_shape[1]}; crop or letterbox")
         self.levels, self.temporal_factor, self.stoch = levels, temporal_factor, stoch
-        self.frame_stddev, self.free_nats, self.kl_balance = frame_stddev, free_nats, kl_balance
+        self.frame_stddev, self.calibrated = frame_stddev, calibrated
+        self.free_nats, self.kl_balance = free_nats, kl_balance
         self.beta = _per_level(beta, levels)
         self.periods = tuple(temporal_factor**level for level in range(levels))  # frames of a tick
         self.dense_residual = dense_residual
@@ -133,9 +137,8 @@ class HTSR(Hierarchy):
 
         policy, size = self.dtype_policy, frame_shape[0]
         self.encoder = FrameEncoder(size, channels_mult, encoder_residual, name="encoder", dtype=policy)
-        gates = GATES if self.scene is not None else 0
         self.decoder = FrameDecoder(
-            size, frame_shape[-1], channels_mult, decoder_residual, gates, name="decoder", dtype=policy
+            size, frame_shape[-1], channels_mult, decoder_residual, name="decoder", dtype=policy
         )
         self.features = feature_size(size, channels_mult)
         sizes = [dense_units] * (dense_layers - 1) + [self.features] * (dense_layers > 0)
@@ -189,7 +192,8 @@ class HTSR(Hierarchy):
         chosen = ((name, *self._few(*part, start)) for name, *part in parts)
         names, truth, drawn, weights = zip(*chosen, strict=True)
         outputs, pose = tf.nest.map_structure(lambda *x: tf.concat(x, 1), *drawn)
-        nll = gaussian_nll(tf.concat(truth, 1), self.decode(outputs, scene, pose), self.frame_stddev)
+        likelihood = calibrated_nll if self.calibrated else gaussian_nll
+        nll = likelihood(tf.concat(truth, 1), self.decode(outputs, scene, pose), self.frame_stddev)
         nll = tf.split(nll, [len(w) for w in weights], 1)
         terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, weights, strict=True)}
         if self.scene is not None and self.scene.num_things:

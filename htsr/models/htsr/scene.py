@@ -1,24 +1,24 @@
 """What HTSR registers of the frames it sees instead of remembering it: the still background, and the things that move.
 
-A frame is drawn from the registered parts: the things, cut out of the observed frames and put where they are expected,
-over the median of these frames. The median alone, the mean, the last frame and the frame decoder's own picture are
-mixed in, pixel by pixel, by gates that it decodes.
+A frame is composed of several pictures: the things, cut out of the observed frames and put where they are expected,
+over the background; what the whole frame showed a period earlier; the background alone; the mean of the observed
+frames; the last one; and the frame decoder's own picture.
 """
 
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from htsr.models.htsr import motion, tracking
+from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted, unlikeness
 from htsr.models.htsr.motion import Motion, Walls
 
-GATES = 4  # decoded beside a frame: of the picture with the things, the median, the mean and the last frame
-
 _IN_VIEW = 0.3  # of a thing's most mass in a frame, from which on its look there counts
-_TRUST = 4.0  # in the picture with the things, before training
+_AROUND = 5  # pixels around a thing that are not believed to be background
+_UNCOVERED = 5  # frames, from which on what they show uncovered is the background
+_LATEST = 6  # moments in which a frame is compared with the one a period earlier
 _PLACE_ERROR = 0.5  # pixels, of the likelihood of where things were seen
 
 
@@ -52,14 +52,32 @@ class Registered(NamedTuple):
     place_nll: tf.Tensor
 
 
-class Scene(NamedTuple):
-    """Of the observed frames the median, the mean and the last one, ``(batch, height, width, channel)``; the frames
-    since then, int32 ``(batch,)``; and the things, or ()."""
+class Recurring(NamedTuple):
+    """What the observed frames, the moments, show as a whole: ``frames (batch, n, height, width, channel)``; how much
+    they differ, ``(batch, 1, n, n)``; and after how many they recur, int32 ``(batch, 1)``."""
 
-    median: tf.Tensor
+    frames: tf.Tensor
+    unlike: tf.Tensor
+    period: tf.Tensor
+
+
+class Scene(NamedTuple):
+    """What observed frames leave behind.
+
+    Attributes:
+        background, mean, deviation: ``(batch, height, width, channel)``.
+        age: frames since the last one, int32 ``(batch,)``.
+        evidence: how well things moved and frames recurred as expected, ``(batch, numbers)``.
+        recurring: the frames themselves.
+        things: that move, or ().
+    """
+
+    background: tf.Tensor
     mean: tf.Tensor
-    last: tf.Tensor
+    deviation: tf.Tensor
     age: tf.Tensor
+    evidence: tf.Tensor
+    recurring: Recurring
     things: Things | tuple[()]
 
 
@@ -86,21 +104,27 @@ class Latest(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """What frames show of a scene: how many frames after the last observed one they are, float32 ``(batch, time)``, 0
-    for observed ones; and of the things the weights of their moments ``(batch, time, K, n)`` and their places
-    ``(batch, time, K, 2)``, or ()."""
+    """What frames show of a scene.
+
+    Attributes:
+        age: how many frames after the last observed one they are, float32 ``(batch, time)``, 0 for observed ones.
+        recurring: weights of the moments in the whole frame, ``(batch, time, n)``.
+        weights: of the moments of things, ``(batch, time, K, n)``, or ().
+        places: of things, ``(batch, time, K, 2)``, or ().
+    """
 
     age: tf.Tensor
+    recurring: tf.Tensor
     weights: tf.Tensor | tuple[()] = ()
     places: tf.Tensor | tuple[()] = ()
 
 
 @keras.saving.register_keras_serializable("htsr")
 class SceneLayer(keras.layers.Layer):
-    """Registers a scene and draws it; what it learns is a handful of numbers that hold for all clips of a dataset.
+    """Registers a scene and draws it; what it learns holds for all clips of a dataset.
 
-    These are: how far each picture is to be trusted, and how that changes with time; where things turn round and how;
-    how far a thing's look has to agree for two moments to be averaged; and whether things move by whole pixels.
+    That is: where things turn round and how; how far looks have to agree for two moments to be averaged; whether things
+    move by whole pixels; and which of the pictures to believe (``Compositor``).
 
     Args:
         num_things: things that move, 0 for a background alone.
@@ -109,6 +133,8 @@ class SceneLayer(keras.layers.Layer):
     def __init__(self, num_things: int, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_things = num_things
+        some = int(num_things > 0)
+        self.compositor = Compositor(5 + some, 1 + 2 * some, name="compositor", dtype="float32")
 
     def build(self, frame_shape):
         self.size = frame_shape[0]
@@ -116,7 +142,8 @@ class SceneLayer(keras.layers.Layer):
         def variable(name, shape, value):
             return self.add_weight(name=name, shape=shape, initializer=keras.initializers.Constant(value))
 
-        self.trust, self.trust_in_time = variable("trust", (GATES,), 0.0), variable("trust_in_time", (GATES,), 0.0)
+        self.compositor.build()
+        self.alike = variable("alike", (), 0.3)
         if not self.num_things:
             return
         # Walls begin close, so that things run into them, and give way.
@@ -135,30 +162,41 @@ class SceneLayer(keras.layers.Layer):
         frames, seen = tf.stop_gradient(latest.frames), latest.seen
         number = tf.reduce_sum(seen)
         mean = tf.einsum("bnhwc,n->bhwc", frames, seen / number)
-        median = _median(frames, seen)
+        variance = tf.einsum("bnhwc,n->bhwc", tf.square(frames - mean[:, None]), seen / number)
+        background = _median(frames, tf.ones_like(frames[..., :1]) * seen[:, None, None, None])
+        recurring, recurred = _recurring(frames - mean[:, None], frames, seen)
         none = tf.zeros_like(frames[:, 0, 0, 0, 0])
-        scene = Scene(median, mean, frames[:, -1], tf.cast(none, tf.int32), ())
-        pose = Pose(tf.zeros_like(frames[:, :, 0, 0, 0]))
+        scene = Scene(
+            background, mean, tf.sqrt(variance), tf.cast(none, tf.int32), recurred[:, None], recurring, things=()
+        )
+        # Every moment is drawn from the other ones.
+        others = 1e3 * tf.eye(frames.shape[1])
+        pose = Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), _moments(recurring.unlike + others, self.alike)[:, 0])
         if not self.num_things:
             return Registered(scene, pose, none)
-        far = tracking.difference(frames, median) * seen[:, None, None]
+        far = tracking.difference(frames, background) * seen[:, None, None]
         tracks = tracking.track(far, seen, self.num_things)
         weights = tf.clip_by_value(2.0 * tracks.quality - 0.6, 0.0, 1.0) * seen[:, None]
         walls = self.walls()
-        first, last = motion.fit(tracks.places, weights, _fixed(walls))
-        _, later = motion.follow(first, walls, frames.shape[1] - 1)
-        steady = tf.concat([first.place[:, None], later], 1)
+        last, steady = motion.retrace(*motion.fit(tracks.places, weights, _fixed(walls)), walls)
         error = tf.minimum(tf.square((steady - tracks.places) / _PLACE_ERROR), tf.abs(steady - tracks.places) * 8.0)
         place_nll = tf.reduce_sum(weights[..., None] * error, [1, 2, 3]) / (2.0 * number)
-        things = self._things(frames, far, median, tracks, weights, tf.stop_gradient(steady), last)
-        # Every moment is drawn from the other ones.
-        moments = self._weights(things, things.unlike + 1e3 * tf.eye(frames.shape[1]))
-        pose = pose._replace(weights=_by_thing(moments), places=tracks.places)
-        return Registered(scene._replace(things=things), pose, place_nll)
+        # Where a thing is hardly to be made out, it is where a steady motion takes it.
+        wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - tf.stop_gradient(steady))
+        tracks = tracks._replace(places=tf.stop_gradient(steady) + wobble)
+        things = self._things(frames, far, background, tracks, _by_thing(wobble), _fixed(last))
+        away = tracks.places - tracks.centre[:, None]
+        speed = tf.reduce_max(tf.abs(things.motion.velocity), [1, 2])
+        evidence = tf.stop_gradient(tf.stack([recurred, tf.math.log1p(place_nll) / 3.0, tf.minimum(speed, 2.0)], -1))
+        background = tf.stop_gradient(_uncovered(frames, seen, things, away, background))
+        scene = scene._replace(things=things, evidence=evidence, background=background)
+        unlike = things.unlike + others
+        pose = pose._replace(weights=_by_thing(self._weights(things, unlike)), places=tracks.places)
+        return Registered(scene, pose, place_nll)
 
-    def _things(self, frames, far, median, tracks, weights, steady, last) -> Things:
+    def _things(self, frames, far, background, tracks, wobble, last) -> Things:
         covered = tracking.coverage(far)[..., None]
-        colour = tf.where(covered > 0, frames - (1.0 - covered) * median[:, None], 0.0)
+        colour = tf.where(covered > 0, frames - (1.0 - covered) * background[:, None], 0.0)
         whole = tf.transpose(tf.concat([colour, covered], -1), [0, 1, 4, 2, 3])[:, None]
         shares = tf.transpose(tracking.shares(tracks.places, frames.shape[2:4]), [0, 2, 1, 3, 4])
         away = _by_thing(tracks.places - tracks.centre[:, None])
@@ -175,7 +213,6 @@ class SceneLayer(keras.layers.Layer):
         visible = tf.stack(visible, 1)
         cut = tf.concat([whole * shares[:, :, :, None] * visible, visible], 3)
         crops = shifted(cut, -away)
-        wobble = _by_thing(tracks.places - steady)
         unlike = unlikeness(shifted(cut, wobble - away))
         period = period_of(unlike, usable)
         return Things(crops, unlike, period, wobble, tracks.centre, last)
@@ -183,51 +220,51 @@ class SceneLayer(keras.layers.Layer):
     def _weights(self, things: Things, unlike):
         """Of the moments, for looks that differ from them by ``unlike`` ``(batch, K, looks, n)``."""
         hidden = 1e4 * (1.0 - tf.reduce_max(things.crops[:, :, :, -1], [3, 4]))[:, :, None]
-        return tf.nn.softmax(-tf.exp(10.0 * self.likeness) * unlike - hidden, -1)
+        return _moments(unlike, self.likeness, hidden)
 
     def go_on(self, scene: Scene, length) -> tuple[Scene, Pose]:
         """The scene after ``length`` frames that nobody sees, and how these are drawn: each thing as it looked whole
         periods before, at the place that a steady motion takes it to."""
         ahead = scene.age[:, None] + tf.range(length)
-        pose = Pose(1.0 + tf.cast(ahead, tf.float32))
+        recurring = _moments(_a_period_before(scene.recurring, ahead), self.alike)[:, 0]
+        pose = Pose(1.0 + tf.cast(ahead, tf.float32), recurring)
         scene = scene._replace(age=scene.age + length)
         if not self.num_things:
             return scene, pose
-        things, count = scene.things, scene.things.unlike.shape[-1]
+        things = scene.things
         last, places = motion.follow(things.motion, _fixed(self.walls()), length)
-        moment = count - things.period[:, :, None] + ahead[:, None] % things.period[:, :, None]  # (batch, K, length)
-        weights = self._weights(things, tf.gather(things.unlike, moment, batch_dims=2))
+        weights = self._weights(things, _a_period_before(things, ahead))
         wobble = _by_thing(tf.matmul(weights, things.wobble))
         scene = scene._replace(things=things._replace(motion=last))
         return scene, pose._replace(weights=_by_thing(weights), places=places + wobble)
 
-    def draw(self, scene: Scene, pose: Pose, generated, gates) -> tf.Tensor:
-        """Frames ``(batch, time, height, width, channel)`` of a scene, of generated frames and of their gates
-        ``(batch, time, height, width, GATES)``."""
-        frames = tf.zeros_like(generated) + scene.median[:, None]
-        channels = generated.shape[-1]
-        if self.num_things:
-            things = scene.things
-            weights, places = _by_thing(pose.weights), _by_thing(pose.places)
-            flat = tf.reshape(things.crops, tf.concat([tf.shape(things.crops)[:3], [-1]], 0))
-            seen = tf.matmul(weights, flat)
-            seen = tf.reshape(seen, tf.concat([tf.shape(weights)[:3], things.crops.shape[3:]], 0))
-            colour, cover, visible = tf.split(seen, [channels, 1, 1], 3)
-            share = 1.0 / (visible + 1e-3)
-            share *= _smoothstep((cover * share - 0.05) / 0.2)
-            away = places - things.centre[:, :, None]
-            away += tf.sigmoid(10.0 * self.whole_pixels) * tf.stop_gradient(tf.round(away) - away)
-            looks = tf.transpose(shifted(tf.concat([colour, cover], 3) * share, away), [1, 0, 2, 4, 5, 3])
-            for k in range(self.num_things):
-                colour, cover = tf.split(looks[k], [channels, 1], -1)
-                frames = colour + (1.0 - cover) * frames
-        trust = np.eye(GATES, dtype=np.float32)[0] * _TRUST + 10.0 * self.trust
-        trust += 10.0 * self.trust_in_time * tf.math.log1p(pose.age)[..., None]
-        logits = tf.pad(gates + trust[:, :, None, None], [[0, 0]] * 4 + [[0, 1]])
-        shares = tf.split(tf.nn.softmax(logits), GATES + 1, -1)
-        still = (picture[:, None] for picture in (scene.median, scene.mean, scene.last))
-        pictures = (frames, *still, generated)
-        return tf.add_n([share * picture for share, picture in zip(shares, pictures, strict=True)])
+    def draw(self, scene: Scene, pose: Pose, generated) -> tf.Tensor:
+        """Frames ``(batch, time, height, width, channel)`` of a scene and of generated frames."""
+        pictures = [self.picture(scene, pose)] if self.num_things else []
+        frames = scene.recurring.frames
+        recurring = tf.matmul(pose.recurring, tf.reshape(frames, tf.concat([tf.shape(frames)[:2], [-1]], 0)))
+        pictures += [tf.reshape(recurring, tf.shape(generated)), scene.background[:, None], scene.mean[:, None]]
+        pictures += [frames[:, -1:], generated]
+        return self.compositor(pictures, scene.deviation, pose.age, scene.evidence)
+
+    def picture(self, scene: Scene, pose: Pose) -> tf.Tensor:
+        """The things over the background, ``(batch, time, height, width, channel)``."""
+        things, channels = scene.things, scene.background.shape[-1]
+        weights, places = _by_thing(pose.weights), _by_thing(pose.places)
+        flat = tf.reshape(things.crops, tf.concat([tf.shape(things.crops)[:3], [-1]], 0))
+        seen = tf.matmul(weights, flat)
+        seen = tf.reshape(seen, tf.concat([tf.shape(weights)[:3], things.crops.shape[3:]], 0))
+        colour, cover, visible = tf.split(seen, [channels, 1, 1], 3)
+        share = 1.0 / (visible + 1e-3)
+        share *= _smoothstep((cover * share - 0.05) / 0.2)
+        away = places - things.centre[:, :, None]
+        away += tf.sigmoid(10.0 * self.whole_pixels) * tf.stop_gradient(tf.round(away) - away)
+        looks = tf.transpose(shifted(tf.concat([colour, cover], 3) * share, away), [1, 0, 2, 4, 5, 3])
+        frames = scene.background[:, None]
+        for k in range(self.num_things):
+            colour, cover = tf.split(looks[k], [channels, 1], -1)
+            frames = colour + (1.0 - cover) * frames
+        return frames
 
     def get_config(self):
         return {**super().get_config(), "num_things": self.num_things}
@@ -238,16 +275,53 @@ def _by_thing(x) -> tf.Tensor:
     return tf.transpose(x, [0, 2, 1, *range(3, x.shape.rank)])
 
 
-def _fixed(walls: Walls) -> Walls:
+def _fixed(x):
     """Without a gradient: walls are learnt from where things were seen alone."""
-    return Walls(*map(tf.stop_gradient, walls))
+    return type(x)(*map(tf.stop_gradient, x))
 
 
-def _median(frames, seen) -> tf.Tensor:
-    """Of the frames that were seen."""
-    ordered = tf.sort(tf.where(seen[:, None, None, None] > 0, frames, 2.0), 1)
-    number = tf.cast(tf.reduce_sum(seen), tf.int32)
-    return 0.5 * (tf.gather(ordered, (number - 1) // 2, axis=1) + tf.gather(ordered, number // 2, axis=1))
+def _moments(unlike, likeness, hidden=0.0) -> tf.Tensor:
+    """Weights of moments, by how much they differ from the look that is wanted."""
+    return tf.nn.softmax(-tf.exp(10.0 * likeness) * unlike - hidden, -1)
+
+
+def _a_period_before(recurring: Things | Recurring, ahead) -> tf.Tensor:
+    """How much the moments differ from that a whole number of periods before the frames ``ahead`` ``(batch, time)``."""
+    period = recurring.period[:, :, None]
+    moment = recurring.unlike.shape[-1] - period + ahead[:, None] % period
+    return tf.gather(recurring.unlike, moment, batch_dims=2)
+
+
+def _recurring(changes, frames, seen) -> tuple[Recurring, tf.Tensor]:
+    """Find after how many frames all of a frame recurs, and how well it did lately, ``(batch,)``."""
+    crops = tf.transpose(changes, [0, 1, 4, 2, 3])[:, None]
+    visible = tf.ones_like(crops[:, :, :, :1]) * seen[:, None, None, None]
+    unlike = unlikeness(tf.concat([crops * visible, visible, visible], 3))
+    period = period_of(unlike, tf.ones_like(unlike[..., 0]) * seen)
+    moments = frames.shape[1] - 1 - tf.range(min(_LATEST, frames.shape[1]))
+    lately = tf.gather(unlike[:, 0], moments, axis=1)
+    before = tf.maximum(moments - period, 0)
+    error = tf.reduce_mean(tf.gather(lately, before, batch_dims=2), -1)
+    return Recurring(frames, unlike + 1e3 * (1.0 - seen), period), tf.math.log(error + 0.03) / 3.0
+
+
+def _uncovered(frames, seen, things: Things, away, otherwise) -> tf.Tensor:
+    """The median of what things do not cover, for pixels of which enough is seen."""
+    cover, visible = tf.split(tf.reduce_sum(things.crops[:, :, :, -2:], 2, keepdims=True), 2, 3)
+    cover = shifted(tf.repeat(cover / (visible + 1e-3), frames.shape[1], 2), _by_thing(away))
+    cover = tf.reduce_max(cover, [1, 3])[..., None]
+    near = tf.nn.max_pool2d(tf.reshape(cover, [-1, *frames.shape[2:4], 1]), 2 * _AROUND + 1, 1, "SAME")
+    free = tf.cast(tf.reshape(near, tf.shape(cover)) < 0.5, tf.float32) * seen[:, None, None, None]
+    enough = tf.reduce_sum(free, 1) >= _UNCOVERED
+    return tf.where(enough, _median(frames, free), otherwise)
+
+
+def _median(frames, shown) -> tf.Tensor:
+    """Of the pixels that are shown, 1 or 0, ``(batch, n, height, width, 1)``."""
+    ordered = tf.transpose(tf.sort(tf.where(shown > 0, frames, 2.0), 1), [0, 2, 3, 4, 1])
+    number = tf.cast(tf.reduce_sum(shown, 1), tf.int32)[..., None] + tf.zeros_like(ordered[..., :1], tf.int32)
+    middle = tf.maximum(tf.concat([number - 1, number], -1), 0) // 2
+    return tf.reduce_mean(tf.gather(ordered, middle, batch_dims=4), -1)
 
 
 def _smoothstep(x) -> tf.Tensor:

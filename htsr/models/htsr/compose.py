@@ -1,0 +1,63 @@
+"""How a frame is composed: which of several pictures of it is to be believed, pixel by pixel."""
+
+import keras
+import tensorflow as tf
+
+_HIDDEN = 16  # channels
+_FIRST = 4.0  # logit of the first picture before training
+_SHORT, _LONG = 4.0, 32.0  # frames in which what was seen grows old
+
+
+@keras.saving.register_keras_serializable("htsr")
+class Compositor(keras.layers.Layer):
+    """Mixes pictures of a frame with weights of two convolutions, which see the pictures, how much each pixel changed
+    in the observed frames, how far ahead the frame is, and how well the pictures' rules held there.
+
+    It learns when to believe what, not what things look like: it holds for all horizons and contents.
+
+    Call arguments:
+        pictures: each ``(batch, time, height, width, channel)`` or, of all frames, with a time of 1.
+        deviation: of the observed frames, ``(batch, height, width, channel)``.
+        age: frames since the last observed one, 0 for observed ones, ``(batch, time)``.
+        evidence: ``(batch, numbers)``.
+
+    Returns:
+        ``(batch, time, height, width, channel)``.
+    """
+
+    def __init__(self, num_pictures: int, num_evidence: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_pictures, self.num_evidence = num_pictures, num_evidence
+        self.hidden = keras.layers.Conv2D(_HIDDEN, 3, padding="same", name="hidden", dtype="float32")
+        self.known = keras.layers.Dense(_HIDDEN, use_bias=False, name="known", dtype="float32")
+        self.weights_of = keras.layers.Conv2D(
+            num_pictures, 3, padding="same", kernel_initializer="zeros", name="weights", dtype="float32"
+        )
+
+    def build(self, input_shape=None):
+        self.hidden.build((None, None, None, self.num_pictures + 2))
+        self.known.build((None, self.num_evidence + 3))
+        self.weights_of.build((None, None, None, _HIDDEN))
+        self.built = True
+
+    def call(self, pictures, deviation, age, evidence):
+        grey = [tf.reduce_mean(picture, -1, keepdims=True) for picture in (*pictures, deviation[:, None])]
+        full = tf.broadcast_dynamic_shape(tf.shape(grey[0]), tf.shape(grey[-2]))
+        shown = tf.concat([tf.broadcast_to(picture, full) for picture in grey], -1)
+        shown, deviation = shown[..., :-1], shown[..., -1:]
+        usual = tf.reduce_mean(shown, -1, keepdims=True)
+        shown = tf.concat([5.0 * (shown - usual), usual - 0.5, 5.0 * deviation], -1)
+        times = [tf.exp(-age / _SHORT), tf.exp(-age / _LONG), tf.cast(age > 0, tf.float32)]
+        known = tf.concat(
+            [tf.stack(times, -1), tf.zeros_like(age)[..., None] + evidence[:, None]],
+            -1,
+        )
+        x = self.hidden(tf.reshape(shown, tf.concat([[-1], tf.shape(shown)[2:]], 0)))
+        x = tf.nn.relu(x + tf.reshape(self.known(known), [-1, 1, 1, _HIDDEN]))
+        logits = 4.0 * self.weights_of(x) + _FIRST * tf.one_hot(0, self.num_pictures)
+        shares = tf.nn.softmax(tf.reshape(logits, tf.concat([full[:-1], [self.num_pictures]], 0)))
+        shares = tf.split(shares, self.num_pictures, -1)
+        return tf.add_n([share * picture for share, picture in zip(shares, pictures, strict=True)])
+
+    def get_config(self):
+        return {**super().get_config(), "num_pictures": self.num_pictures, "num_evidence": self.num_evidence}
