@@ -1,11 +1,13 @@
 """What HTSR registers: things are found, followed, told apart, moved on and drawn where they will be."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from htsr.errors import InputError
 from htsr.models.htsr import motion, tracking
+from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted
 from htsr.models.htsr.model import HTSR
 from htsr.models.htsr.motion import Motion, Walls
@@ -219,6 +221,30 @@ def test_the_median_is_of_the_frames_that_were_seen():
     np.testing.assert_allclose(scene.background, np.median(frames, 1), atol=1e-6)
     np.testing.assert_allclose(scene.mean, frames.mean(1), atol=1e-6)
     assert scene.things == ()
+
+
+def test_the_compositor_learns_whom_to_believe_when():
+    """Of two pictures one is right for near frames, the other one for far frames."""
+    rng = np.random.default_rng(0)
+    truth = rng.random([4, 2, 16, 16, 1]).astype(np.float32)
+    near, far = truth.copy(), truth.copy()
+    near[:, 1], far[:, 0] = rng.random([2, 4, 16, 16, 1])
+    age, none = tf.constant([[1.0, 60.0]] * 4), tf.zeros([4, 16, 16, 1])
+    compositor, optimizer = Compositor(2, 1), keras.optimizers.Adam(0.02)
+    compositor.build()
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(compositor([near, far], none, age, tf.zeros([4, 1])) - truth))
+        variables = compositor.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    first = step()
+    for _ in range(60):
+        last = step()
+    assert last < 0.02 * first
 
 
 @pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}])

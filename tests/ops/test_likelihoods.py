@@ -32,3 +32,17 @@ def test_nll():
     frames, prediction = rng.random((2, 2, 3, 4, 5, 1)).astype("float32")
     per_pixel = (frames - prediction) ** 2 / (2 * 0.09) + np.log(0.3) + 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(likelihoods.gaussian_nll(frames, prediction, 0.3), per_pixel.sum((2, 3, 4)), rtol=1e-5)
+
+
+def test_the_calibrated_likelihood_is_the_best_one_of_a_variance():
+    rng = np.random.default_rng(3)
+    frames, prediction = rng.random((2, 2, 3, 4, 5, 1)).astype("float32")
+    stddevs = np.sqrt(((frames - prediction) ** 2).mean((2, 3, 4)))
+    best = likelihoods.calibrated_nll(frames, prediction, 0.0).numpy()
+    for i in np.ndindex(best.shape):
+        one = [x[i][None, None] for x in (frames, prediction)]
+        fixed = [likelihoods.gaussian_nll(*one, stddev * stddevs[i]).numpy().item() for stddev in (0.95, 1.0, 1.05)]
+        np.testing.assert_allclose(best[i], fixed[1], rtol=1e-5)
+        assert fixed[1] < min(fixed[0], fixed[2])
+    same = likelihoods.calibrated_nll(frames, frames, 0.3)
+    np.testing.assert_allclose(same, 0.5 * 20 * (1 + np.log(2 * np.pi * 0.09)), rtol=1e-5)
