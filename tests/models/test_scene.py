@@ -1,12 +1,13 @@
 """What HTSR registers: things are found, followed, told apart, moved on and drawn where they will be."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.models.htsr import motion, tracking
+from htsr.models.htsr import camera, motion, tracking
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted
 from htsr.models.htsr.model import HTSR
@@ -223,6 +224,34 @@ def test_the_median_is_of_the_frames_that_were_seen():
     assert scene.things == ()
 
 
+def seen_through(camera_, length):
+    """Frames of a smooth picture that a camera shows, from far inside of it."""
+    world = cv2.GaussianBlur(np.random.default_rng(2).random([256, 256]).astype(np.float32), (0, 0), 3)
+    world = (world - world.min()) / (world.max() - world.min())
+    zoom, (down, right) = camera_
+    frames, scale, move = [], 1.0, np.zeros(2)
+    for _ in range(length):
+        matrix = np.float32([[scale, 0, 31.5 - 127.5 * scale + move[1]], [0, scale, 31.5 - 127.5 * scale + move[0]]])
+        frames.append(cv2.warpAffine(world, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR))
+        scale, move = scale * zoom, move * zoom + [down, right]
+    return np.stack(frames)[None, ..., None]
+
+
+@pytest.mark.parametrize("truth", [(1.0, (0.0, 0.0)), (1.0, (1.0, -2.5)), (1.04, (0.0, 3.0)), (0.97, (-1.25, 0.0))])
+def test_a_camera_is_followed(truth):
+    frames = seen_through(truth, 9)
+    found, error = camera.find(tf.constant(frames[:, 3]), tf.constant(frames[:, 4]))
+    assert error < 1e-3
+    np.testing.assert_allclose(found.zoom, [truth[0]], atol=0.006)
+    np.testing.assert_allclose(found.pan, [truth[1]], atol=0.3)
+    times = tf.constant([[0.0, 1.0, 4.0]])
+    carried, known = camera.carry(tf.constant(frames[:, 4]), found, times)
+    for i, frame in enumerate((4, 5, 8)):
+        seen = known[0, i, ..., 0].numpy() > 0.99
+        assert np.abs(carried[0, i, ..., 0].numpy() - frames[0, frame, ..., 0])[seen].max() < 0.12
+        assert seen.mean() > 0.4
+
+
 def test_the_compositor_learns_whom_to_believe_when():
     """Of two pictures one is right for near frames, the other one for far frames."""
     rng = np.random.default_rng(0)
@@ -247,7 +276,7 @@ def test_the_compositor_learns_whom_to_believe_when():
     assert last < 0.02 * first
 
 
-@pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}])
+@pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}, {"camera": True}])
 def test_registering_needs_a_number_of_frames(arguments):
     with pytest.raises(InputError, match="imagine_from"):
         HTSR(**arguments)

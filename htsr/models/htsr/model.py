@@ -59,7 +59,8 @@ class HTSR(Hierarchy):
             0 to 1.
         still: draw frames over the median of the observed ones, see ``SceneLayer``.
         layers: things that move over it, registered in the observed frames; with one or more, ``still`` is implied.
-            Both need ``imagine_from``: it is also how many of the latest frames are registered.
+        camera: it pans and zooms; the last frame is carried on as it moves. Implies ``still``.
+            All three need ``imagine_from``: it is also how many of the latest frames are registered.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -91,6 +92,7 @@ class HTSR(Hierarchy):
         decoded_frames: int | None = None,
         still: bool = False,
         layers: int = 0,
+        camera: bool = False,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
@@ -130,9 +132,12 @@ class HTSR(Hierarchy):
             raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
 
         require_int("layers", layers, 0)
-        if (still or layers) and imagine_from is None:
-            raise InputError("still and layers need imagine_from, the number of frames that are registered; set it")
-        self.scene = SceneLayer(layers, name="scene") if still or layers else None
+        registers = still or layers or camera
+        if registers and imagine_from is None:
+            raise InputError(
+                "still, layers and camera need imagine_from, the number of frames that are registered; set it"
+            )
+        self.scene = SceneLayer(layers, camera, name="scene") if registers else None
         self.registered = imagine_from
 
         policy, size = self.dtype_policy, frame_shape[0]

@@ -1,8 +1,8 @@
 """What HTSR registers of the frames it sees instead of remembering it: the still background, and the things that move.
 
 A frame is composed of several pictures: the things, cut out of the observed frames and put where they are expected,
-over the background; what the whole frame showed a period earlier; the background alone; the mean of the observed
-frames; the last one; and the frame decoder's own picture.
+over the background; the last frame, carried on as the camera moves; what the whole frame showed a period earlier; the
+background alone; the mean of the observed frames; the last one; and the frame decoder's own picture.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.models.htsr import motion, tracking
+from htsr.models.htsr import camera, motion, tracking
+from htsr.models.htsr.camera import Camera
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted, unlikeness
 from htsr.models.htsr.motion import Motion, Walls
@@ -67,8 +68,9 @@ class Scene(NamedTuple):
     Attributes:
         background, mean, deviation: ``(batch, height, width, channel)``.
         age: frames since the last one, int32 ``(batch,)``.
-        evidence: how well things moved and frames recurred as expected, ``(batch, numbers)``.
+        evidence: how well frames recurred, the camera was followed and things moved as expected, ``(batch, numbers)``.
         recurring: the frames themselves.
+        camera: how it moves, or ().
         things: that move, or ().
     """
 
@@ -78,6 +80,7 @@ class Scene(NamedTuple):
     age: tf.Tensor
     evidence: tf.Tensor
     recurring: Recurring
+    camera: Camera | tuple[()]
     things: Things | tuple[()]
 
 
@@ -128,13 +131,14 @@ class SceneLayer(keras.layers.Layer):
 
     Args:
         num_things: things that move, 0 for a background alone.
+        follows_camera: whether the camera pans and zooms.
     """
 
-    def __init__(self, num_things: int, **kwargs):
+    def __init__(self, num_things: int, follows_camera: bool = False, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.num_things = num_things
-        some = int(num_things > 0)
-        self.compositor = Compositor(5 + some, 1 + 2 * some, name="compositor", dtype="float32")
+        self.num_things, self.follows_camera = num_things, follows_camera
+        more = int(num_things > 0) + int(follows_camera)
+        self.compositor = Compositor(5 + more, 1 + 2 * more, name="compositor", dtype="float32")
 
     def build(self, frame_shape):
         self.size = frame_shape[0]
@@ -166,9 +170,15 @@ class SceneLayer(keras.layers.Layer):
         background = _median(frames, tf.ones_like(frames[..., :1]) * seen[:, None, None, None])
         recurring, recurred = _recurring(frames - mean[:, None], frames, seen)
         none = tf.zeros_like(frames[:, 0, 0, 0, 0])
-        scene = Scene(
-            background, mean, tf.sqrt(variance), tf.cast(none, tf.int32), recurred[:, None], recurring, things=()
-        )
+        moves, evidence = (), recurred[:, None]
+        if self.follows_camera:
+            before = max(0, frames.shape[1] - 2)
+            before = tf.where(seen[before] > 0, frames[:, before], frames[:, -1])
+            moves, error = camera.find(before, frames[:, -1])
+            far = tf.reduce_max(tf.abs(moves.pan), -1) / 10.0
+            evidence = tf.concat([evidence, tf.stack([tf.math.log(error + 1e-3) / 3.0, far], -1)], -1)
+        age = tf.cast(none, tf.int32)
+        scene = Scene(background, mean, tf.sqrt(variance), age, evidence, recurring, moves, things=())
         # Every moment is drawn from the other ones.
         others = 1e3 * tf.eye(frames.shape[1])
         pose = Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), _moments(recurring.unlike + others, self.alike)[:, 0])
@@ -187,9 +197,9 @@ class SceneLayer(keras.layers.Layer):
         things = self._things(frames, far, background, tracks, _by_thing(wobble), _fixed(last))
         away = tracks.places - tracks.centre[:, None]
         speed = tf.reduce_max(tf.abs(things.motion.velocity), [1, 2])
-        evidence = tf.stop_gradient(tf.stack([recurred, tf.math.log1p(place_nll) / 3.0, tf.minimum(speed, 2.0)], -1))
+        moved = tf.stop_gradient(tf.stack([tf.math.log1p(place_nll) / 3.0, tf.minimum(speed, 2.0)], -1))
         background = tf.stop_gradient(_uncovered(frames, seen, things, away, background))
-        scene = scene._replace(things=things, evidence=evidence, background=background)
+        scene = scene._replace(things=things, evidence=tf.concat([evidence, moved], -1), background=background)
         unlike = things.unlike + others
         pose = pose._replace(weights=_by_thing(self._weights(things, unlike)), places=tracks.places)
         return Registered(scene, pose, place_nll)
@@ -242,6 +252,9 @@ class SceneLayer(keras.layers.Layer):
         """Frames ``(batch, time, height, width, channel)`` of a scene and of generated frames."""
         pictures = [self.picture(scene, pose)] if self.num_things else []
         frames = scene.recurring.frames
+        if self.follows_camera:
+            carried, known = camera.carry(frames[:, -1], scene.camera, pose.age)
+            pictures.append(carried + (1.0 - known) * scene.background[:, None])
         recurring = tf.matmul(pose.recurring, tf.reshape(frames, tf.concat([tf.shape(frames)[:2], [-1]], 0)))
         pictures += [tf.reshape(recurring, tf.shape(generated)), scene.background[:, None], scene.mean[:, None]]
         pictures += [frames[:, -1:], generated]
@@ -267,7 +280,7 @@ class SceneLayer(keras.layers.Layer):
         return frames
 
     def get_config(self):
-        return {**super().get_config(), "num_things": self.num_things}
+        return {**super().get_config(), "num_things": self.num_things, "follows_camera": self.follows_camera}
 
 
 def _by_thing(x) -> tf.Tensor:
