@@ -167,6 +167,18 @@ def test_what_stands_still_is_drawn_as_it_is():
     assert np.median(apart) < 1e-6
 
 
+def test_without_walls_things_leave():
+    frames = draw(
+        [(np.full([9, 9], 1.0), np.stack([np.full(36, 32.0), 12.0 + np.arange(36)], -1))], np.zeros([SIZE, SIZE]), 36
+    )
+    layer = SceneLayer(1, has_walls=False)
+    layer.build((SIZE, SIZE, 1))
+    predicted = predict(layer, frames, 40)
+    assert [variable.name for variable in layer.trainable_variables][:3] == ["alike", "likeness", "whole_pixels"]
+    assert predicted[0, 0].sum() > 70
+    assert predicted[0, 30:].max() < 0.01
+
+
 def test_a_look_that_recurs_is_replayed_in_phase():
     """A bar that turns every third frame, in place."""
     y, x = np.mgrid[-8:9, -8:9]

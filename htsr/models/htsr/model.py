@@ -59,6 +59,7 @@ class HTSR(Hierarchy):
             0 to 1.
         still: draw frames over the median of the observed ones, see ``SceneLayer``.
         layers: things that move over it, registered in the observed frames; with one or more, ``still`` is implied.
+        walls: things of ``layers`` turn round where walls are learnt to be; else they leave the frame.
         camera: it pans and zooms; the last frame is carried on as it moves. Implies ``still``.
             All three need ``imagine_from``: it is also how many of the latest frames are registered.
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
@@ -92,6 +93,7 @@ class HTSR(Hierarchy):
         decoded_frames: int | None = None,
         still: bool = False,
         layers: int = 0,
+        walls: bool = True,
         camera: bool = False,
         dtype: str = "float32",
     ):
@@ -137,7 +139,7 @@ class HTSR(Hierarchy):
             raise InputError(
                 "still, layers and camera need imagine_from, the number of frames that are registered; set it"
             )
-        self.scene = SceneLayer(layers, camera, name="scene") if registers else None
+        self.scene = SceneLayer(layers, walls, camera, name="scene") if registers else None
         self.registered = imagine_from
 
         policy, size = self.dtype_policy, frame_shape[0]

@@ -19,6 +19,7 @@ from htsr.models.htsr.motion import Motion, Walls
 _IN_VIEW = 0.3  # of a thing's most mass in a frame, from which on its look there counts
 _AROUND = 5  # pixels around a thing that are not believed to be background
 _UNCOVERED = 5  # frames, from which on what they show uncovered is the background
+_NOWHERE = 1e4  # pixels
 _LATEST = 6  # moments in which a frame is compared with the one a period earlier
 _PLACE_ERROR = 0.5  # pixels, of the likelihood of where things were seen
 
@@ -131,12 +132,13 @@ class SceneLayer(keras.layers.Layer):
 
     Args:
         num_things: things that move, 0 for a background alone.
+        has_walls: whether things turn round somewhere, or leave.
         follows_camera: whether the camera pans and zooms.
     """
 
-    def __init__(self, num_things: int, follows_camera: bool = False, **kwargs):
+    def __init__(self, num_things: int, has_walls: bool = True, follows_camera: bool = False, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.num_things, self.follows_camera = num_things, follows_camera
+        self.num_things, self.has_walls, self.follows_camera = num_things, has_walls, follows_camera
         more = int(num_things > 0) + int(follows_camera)
         self.compositor = Compositor(5 + more, 1 + 2 * more, name="compositor", dtype="float32")
 
@@ -150,13 +152,16 @@ class SceneLayer(keras.layers.Layer):
         self.alike = variable("alike", (), 0.3)
         if not self.num_things:
             return
-        # Walls begin close, so that things run into them, and give way.
-        self.low, self.high = variable("low", (2,), 1 / 3), variable("high", (2,), 2 / 3)
-        self.reflected = variable("reflected", (), 0.0)
         self.likeness = variable("likeness", (), 0.3)
         self.whole_pixels = variable("whole_pixels", (), 0.0)
+        if self.has_walls:
+            # They begin close, so that things run into them, and give way.
+            self.low, self.high = variable("low", (2,), 1 / 3), variable("high", (2,), 2 / 3)
+            self.reflected = variable("reflected", (), 0.0)
 
     def walls(self) -> Walls:
+        if not self.has_walls:
+            return Walls(tf.constant([-_NOWHERE] * 2), tf.constant([_NOWHERE] * 2), tf.constant(0.0))
         # Clipped, since a sigmoid would never stop a thing at the wall.
         reflected = tf.clip_by_value(0.5 + 10.0 * self.reflected, 0.0, 1.0)
         return Walls(self.size * self.low, self.size * self.high, reflected)
@@ -280,7 +285,8 @@ class SceneLayer(keras.layers.Layer):
         return frames
 
     def get_config(self):
-        return {**super().get_config(), "num_things": self.num_things, "follows_camera": self.follows_camera}
+        config = {"num_things": self.num_things, "has_walls": self.has_walls, "follows_camera": self.follows_camera}
+        return {**super().get_config(), **config}
 
 
 def _by_thing(x) -> tf.Tensor:
