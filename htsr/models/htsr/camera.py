@@ -50,11 +50,14 @@ def carry(frame, camera: Camera, times) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         The frames, ``(batch, time, height, width, channel)``, 0 where nothing is known, and 1 where something is.
     """
-    zoom = tf.clip_by_value(camera.zoom[:, None] ** times, _LEAST, _MOST)
-    change = camera.zoom - 1.0
+    # In double precision, so that a frame's bits do not depend on how many are carried together.
+    one, pan, times = (tf.cast(x, tf.float64) for x in (camera.zoom[:, None], camera.pan[:, None], times))
+    zoom = tf.clip_by_value(one**times, _LEAST, _MOST)
+    change = one - 1.0
     small = tf.abs(change) < 1e-4
-    number = tf.where(small[:, None], times, (zoom - 1.0) / tf.where(small, 1.0, change)[:, None])
-    rows, columns = _matrices(frame.shape[1:3], zoom, camera.pan[:, None] * number[..., None])
+    number = tf.where(small, times, (zoom - 1.0) / tf.where(small, tf.ones_like(change), change))
+    pan = tf.cast(pan * number[..., None], tf.float32)
+    rows, columns = _matrices(frame.shape[1:3], tf.cast(zoom, tf.float32), pan)
     pictures = tf.matmul(rows[:, :, None], tf.transpose(frame, [0, 3, 1, 2])[:, None])
     pictures = tf.transpose(tf.matmul(pictures, columns[:, :, None], transpose_b=True), [0, 1, 3, 4, 2])
     return pictures, (tf.reduce_sum(rows, -1)[..., :, None] * tf.reduce_sum(columns, -1)[..., None, :])[..., None]
