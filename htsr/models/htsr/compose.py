@@ -16,7 +16,7 @@ class Compositor(keras.layers.Layer):
     It learns when to believe what, not what things look like: it holds for all horizons and contents.
 
     Call arguments:
-        pictures: each ``(batch, time, height, width, channel)`` or, of all frames, with a time of 1.
+        pictures: the last one ``(batch, time, height, width, channel)``; the others also with a time of 1.
         deviation: of the observed frames, ``(batch, height, width, channel)``.
         age: frames since the last observed one, 0 for observed ones, ``(batch, time)``.
         evidence: ``(batch, numbers)``.
@@ -41,21 +41,20 @@ class Compositor(keras.layers.Layer):
         self.built = True
 
     def call(self, pictures, deviation, age, evidence):
-        grey = [tf.reduce_mean(picture, -1, keepdims=True) for picture in (*pictures, deviation[:, None])]
-        full = tf.broadcast_dynamic_shape(tf.shape(grey[0]), tf.shape(grey[-2]))
-        shown = tf.concat([tf.broadcast_to(picture, full) for picture in grey], -1)
-        shown, deviation = shown[..., :-1], shown[..., -1:]
+        shape = tf.shape(pictures[-1])
+        whole = tf.concat([shape[:-1], [1]], 0)
+        grey = (tf.reduce_mean(picture, -1, keepdims=True) for picture in (*pictures, deviation[:, None]))
+        *grey, deviation = (tf.broadcast_to(picture, whole) for picture in grey)
+        shown = tf.concat(grey, -1)
         usual = tf.reduce_mean(shown, -1, keepdims=True)
         shown = tf.concat([5.0 * (shown - usual), usual - 0.5, 5.0 * deviation], -1)
-        times = [tf.exp(-age / _SHORT), tf.exp(-age / _LONG), tf.cast(age > 0, tf.float32)]
-        known = tf.concat(
-            [tf.stack(times, -1), tf.zeros_like(age)[..., None] + evidence[:, None]],
-            -1,
-        )
-        x = self.hidden(tf.reshape(shown, tf.concat([[-1], tf.shape(shown)[2:]], 0)))
-        x = tf.nn.relu(x + tf.reshape(self.known(known), [-1, 1, 1, _HIDDEN]))
+        times = tf.stack([tf.exp(-age / _SHORT), tf.exp(-age / _LONG), tf.cast(age > 0, tf.float32)], -1)
+        evidence = tf.repeat(evidence[:, None], shape[1], 1)
+        known = self.known(tf.concat([times, evidence], -1))
+        x = self.hidden(tf.reshape(shown, [-1, *pictures[-1].shape[2:4], self.num_pictures + 2]))
+        x = tf.nn.relu(x + tf.reshape(known, [-1, 1, 1, _HIDDEN]))
         logits = 4.0 * self.weights_of(x) + _FIRST * tf.one_hot(0, self.num_pictures)
-        shares = tf.nn.softmax(tf.reshape(logits, tf.concat([full[:-1], [self.num_pictures]], 0)))
+        shares = tf.nn.softmax(tf.reshape(logits, tf.concat([shape[:-1], [self.num_pictures]], 0)))
         shares = tf.split(shares, self.num_pictures, -1)
         return tf.add_n([share * picture for share, picture in zip(shares, pictures, strict=True)])
 
