@@ -41,6 +41,11 @@ class Compositor(keras.layers.Layer):
         self.built = True
 
     def call(self, pictures, deviation, age, evidence):
+        shares = self.shares(pictures, deviation, age, evidence)
+        return tf.add_n([share * picture for share, picture in zip(shares, pictures, strict=True)])
+
+    def shares(self, pictures, deviation, age, evidence) -> list[tf.Tensor]:
+        """How much of each picture is shown, ``(batch, time, height, width, 1)``."""
         shape = tf.shape(pictures[-1])
         whole = tf.concat([shape[:-1], [1]], 0)
         grey = (tf.reduce_mean(picture, -1, keepdims=True) for picture in (*pictures, deviation[:, None]))
@@ -55,8 +60,7 @@ class Compositor(keras.layers.Layer):
         x = tf.nn.relu(x + tf.reshape(known, [-1, 1, 1, _HIDDEN]))
         logits = 4.0 * self.weights_of(x) + _FIRST * tf.one_hot(0, self.num_pictures)
         shares = tf.nn.softmax(tf.reshape(logits, tf.concat([shape[:-1], [self.num_pictures]], 0)))
-        shares = tf.split(shares, self.num_pictures, -1)
-        return tf.add_n([share * picture for share, picture in zip(shares, pictures, strict=True)])
+        return tf.split(shares, self.num_pictures, -1)
 
     def get_config(self):
         return {**super().get_config(), "num_pictures": self.num_pictures, "num_evidence": self.num_evidence}

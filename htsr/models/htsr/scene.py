@@ -255,15 +255,21 @@ class SceneLayer(keras.layers.Layer):
 
     def draw(self, scene: Scene, pose: Pose, generated) -> tf.Tensor:
         """Frames ``(batch, time, height, width, channel)`` of a scene and of generated frames."""
-        pictures = [self.picture(scene, pose)] if self.num_things else []
-        frames = scene.recurring.frames
+        pictures = list(self.pictures(scene, pose, generated).values())
+        return self.compositor(pictures, scene.deviation, pose.age, scene.evidence)
+
+    def pictures(self, scene: Scene, pose: Pose, generated) -> dict[str, tf.Tensor]:
+        """What a frame is composed of, by name."""
+        frames, pictures = scene.recurring.frames, {}
+        if self.num_things:
+            pictures["things"] = self.picture(scene, pose)
         if self.follows_camera:
             carried, known = camera.carry(frames[:, -1], scene.camera, pose.age)
-            pictures.append(carried + (1.0 - known) * scene.background[:, None])
+            pictures["carried"] = carried + (1.0 - known) * scene.background[:, None]
         recurring = tf.matmul(pose.recurring, tf.reshape(frames, tf.concat([tf.shape(frames)[:2], [-1]], 0)))
-        pictures += [tf.reshape(recurring, tf.shape(generated)), scene.background[:, None], scene.mean[:, None]]
-        pictures += [frames[:, -1:], generated]
-        return self.compositor(pictures, scene.deviation, pose.age, scene.evidence)
+        pictures["recurring"] = tf.reshape(recurring, tf.shape(generated))
+        still = {"background": scene.background[:, None], "mean": scene.mean[:, None], "last": frames[:, -1:]}
+        return {**pictures, **still, "generated": generated}
 
     def picture(self, scene: Scene, pose: Pose) -> tf.Tensor:
         """The things over the background, ``(batch, time, height, width, channel)``."""
