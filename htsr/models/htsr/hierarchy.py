@@ -122,10 +122,14 @@ class Hierarchy(VideoModel):
     def decode(self, outputs, scene=(), pose=()) -> tf.Tensor:
         """Frames of the fastest level's outputs ``(batch, time, ...)``: ``(batch, time, height, width, channel)``; of a
         model with a scene those that it draws."""
+        frames = self.generate(outputs)
+        return frames if self.scene is None else self.scene.draw(scene, pose, frames)
+
+    def generate(self, outputs) -> tf.Tensor:
+        """What the levels alone say of a frame."""
         frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
         shape = [tf.shape(outputs)[0], _length(outputs), *frames.shape[1:]]
-        frames = tf.cast(tf.reshape(frames, shape), tf.float32)
-        return frames if self.scene is None else self.scene.draw(scene, pose, frames)
+        return tf.cast(tf.reshape(frames, shape), tf.float32)
 
     # ---- rollouts
 

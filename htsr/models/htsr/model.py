@@ -178,8 +178,9 @@ class HTSR(Hierarchy):
     # ---- training
 
     def loss_terms(self, clip, seed, step=None):
-        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with
-        ``kl_balance`` also ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
+        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with a scene also
+        ``nll_generated``, both of what the levels alone say, and with things ``nll_place``; with ``kl_balance`` also
+        ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
         num_frames = self._observed(clip.shape[1])
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
         seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
@@ -200,9 +201,16 @@ class HTSR(Hierarchy):
         names, truth, drawn, weights = zip(*chosen, strict=True)
         outputs, pose = tf.nest.map_structure(lambda *x: tf.concat(x, 1), *drawn)
         likelihood = calibrated_nll if self.calibrated else gaussian_nll
-        nll = likelihood(tf.concat(truth, 1), self.decode(outputs, scene, pose), self.frame_stddev)
-        nll = tf.split(nll, [len(w) for w in weights], 1)
-        terms = {name: tf.linalg.matvec(part, w) for name, part, w in zip(names, nll, weights, strict=True)}
+        truth, generated = tf.concat(truth, 1), self.generate(outputs)
+        drawn = generated if self.scene is None else self.scene.draw(scene, pose, generated)
+
+        def per_part(frames):
+            nll = tf.split(likelihood(truth, frames, self.frame_stddev), [len(w) for w in weights], 1)
+            return [tf.linalg.matvec(part, w) for part, w in zip(nll, weights, strict=True)]
+
+        terms = dict(zip(names, per_part(drawn), strict=True))
+        if self.scene is not None:
+            terms["nll_generated"] = tf.add_n(per_part(generated))
         if self.scene is not None and self.scene.num_things:
             terms["nll_place"] = place_nll
         for level, (p, q, _) in enumerate(steps):
@@ -238,7 +246,7 @@ class HTSR(Hierarchy):
 
     def total_loss(self, terms, num_frames, step=None):
         num_frames = self._observed(num_frames)
-        loss = terms["nll"] + terms.get("nll_place", 0.0)
+        loss = terms["nll"] + terms.get("nll_place", 0.0) + terms.get("nll_generated", 0.0)
         if self.imagine_from is not None:
             loss += self._imagined_weight(step) * terms["nll_imagined"]
         for level, beta in enumerate(self.beta):
