@@ -178,8 +178,8 @@ class HTSR(Hierarchy):
     # ---- training
 
     def loss_terms(self, clip, seed, step=None):
-        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with a scene also
-        ``nll_generated``, both of what the levels alone say, and with things ``nll_place``; with ``kl_balance`` also
+        """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with a scene
+        ``nll_generated``, both of what the levels alone say, and with things ``nll_place``; with ``kl_balance``
         ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
         num_frames = self._observed(clip.shape[1])
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
