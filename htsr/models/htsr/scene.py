@@ -10,17 +10,16 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.models.htsr import camera, motion, tracking
+from htsr.models.htsr import camera, motion, recurrence, tracking
+from htsr.models.htsr.background import median, uncovered
 from htsr.models.htsr.camera import Camera
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted, unlikeness
 from htsr.models.htsr.motion import Motion, Walls
+from htsr.models.htsr.recurrence import Recurring, a_period_before, weights_of
 
 _IN_VIEW = 0.3  # of a thing's most mass in a frame, from which on its look there counts
-_AROUND = 5  # pixels around a thing that are not believed to be background
-_UNCOVERED = 5  # frames, from which on what they show uncovered is the background
 _NOWHERE = 1e4  # pixels
-_LATEST = 6  # moments in which a frame is compared with the one a period earlier
 _PLACE_ERROR = 0.5  # pixels, of the likelihood of where things were seen
 
 
@@ -52,15 +51,6 @@ class Registered(NamedTuple):
     scene: "Scene"
     pose: "Pose"
     place_nll: tf.Tensor
-
-
-class Recurring(NamedTuple):
-    """What the observed frames, the moments, show as a whole: ``frames (batch, n, height, width, channel)``; how much
-    they differ, ``(batch, 1, n, n)``; and after how many they recur, int32 ``(batch, 1)``."""
-
-    frames: tf.Tensor
-    unlike: tf.Tensor
-    period: tf.Tensor
 
 
 class Scene(NamedTuple):
@@ -167,47 +157,58 @@ class SceneLayer(keras.layers.Layer):
         return Walls(self.size * self.low, self.size * self.high, reflected)
 
     def register(self, latest: Latest) -> Registered:
-        """Find the background, and the things and how they move."""
+        """Find the background, what recurs, and the things and how they and the camera move."""
         frames, seen = tf.stop_gradient(latest.frames), latest.seen
-        number = tf.reduce_sum(seen)
-        mean = tf.einsum("bnhwc,n->bhwc", frames, seen / number)
-        variance = tf.einsum("bnhwc,n->bhwc", tf.square(frames - mean[:, None]), seen / number)
-        background = _median(frames, tf.ones_like(frames[..., :1]) * seen[:, None, None, None])
-        recurring, recurred = _recurring(frames - mean[:, None], frames, seen)
-        none = tf.zeros_like(frames[:, 0, 0, 0, 0])
-        moves, evidence = (), recurred[:, None]
-        if self.follows_camera:
-            before = max(0, frames.shape[1] - 2)
-            before = tf.where(seen[before] > 0, frames[:, before], frames[:, -1])
-            moves, error = camera.find(before, frames[:, -1])
-            far = tf.reduce_max(tf.abs(moves.pan), -1) / 10.0
-            evidence = tf.concat([evidence, tf.stack([tf.math.log(error + 1e-3) / 3.0, far], -1)], -1)
-        age = tf.cast(none, tf.int32)
-        scene = Scene(background, mean, tf.sqrt(variance), age, evidence, recurring, moves, things=())
+        share = seen / tf.reduce_sum(seen)
+        mean = tf.einsum("bnhwc,n->bhwc", frames, share)
+        changes = frames - mean[:, None]
+        deviation = tf.sqrt(tf.einsum("bnhwc,n->bhwc", tf.square(changes), share))
+        background = median(frames, tf.ones_like(frames[..., :1]) * seen[:, None, None, None])
+        recurring, error = recurrence.find(changes, frames, seen)
+        none = tf.zeros_like(error)
+        scene = Scene(background, mean, deviation, tf.cast(none, tf.int32), error[:, None], recurring, (), ())
         # Every moment is drawn from the other ones.
-        others = 1e3 * tf.eye(frames.shape[1])
-        pose = Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), _moments(recurring.unlike + others, self.alike)[:, 0])
-        if not self.num_things:
-            return Registered(scene, pose, none)
-        far = tracking.difference(frames, background) * seen[:, None, None]
+        weights = weights_of(recurring.unlike + _itself(frames), self.alike)[:, 0]
+        registered = Registered(scene, Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), weights), none)
+        if self.follows_camera:
+            registered = self._with_camera(registered, seen)
+        return self._with_things(registered, seen) if self.num_things else registered
+
+    def _with_camera(self, registered: Registered, seen) -> Registered:
+        scene = registered.scene
+        frames = scene.recurring.frames
+        before = max(0, frames.shape[1] - 2)
+        before = tf.where(seen[before] > 0, frames[:, before], frames[:, -1])
+        moves, error = camera.find(before, frames[:, -1])
+        far = tf.reduce_max(tf.abs(moves.pan), -1) / 10.0
+        scene = scene._replace(camera=moves, evidence=_and(scene.evidence, tf.math.log(error + 1e-3) / 3.0, far))
+        return registered._replace(scene=scene)
+
+    def _with_things(self, registered: Registered, seen) -> Registered:
+        scene = registered.scene
+        frames = scene.recurring.frames
+        far = tracking.difference(frames, scene.background) * seen[:, None, None]
         tracks = tracking.track(far, seen, self.num_things)
         weights = tf.clip_by_value(2.0 * tracks.quality - 0.6, 0.0, 1.0) * seen[:, None]
         walls = self.walls()
         last, steady = motion.retrace(*motion.fit(tracks.places, weights, _fixed(walls)), walls)
         error = tf.minimum(tf.square((steady - tracks.places) / _PLACE_ERROR), tf.abs(steady - tracks.places) * 8.0)
-        place_nll = tf.reduce_sum(weights[..., None] * error, [1, 2, 3]) / (2.0 * number)
+        place_nll = tf.reduce_sum(weights[..., None] * error, [1, 2, 3]) / (2.0 * tf.reduce_sum(seen))
         # Where a thing is hardly to be made out, it is where a steady motion takes it.
-        wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - tf.stop_gradient(steady))
-        tracks = tracks._replace(places=tf.stop_gradient(steady) + wobble)
-        things = self._things(frames, far, background, tracks, _by_thing(wobble), _fixed(last))
-        away = tracks.places - tracks.centre[:, None]
-        speed = tf.reduce_max(tf.abs(things.motion.velocity), [1, 2])
-        moved = tf.stop_gradient(tf.stack([tf.math.log1p(place_nll) / 3.0, tf.minimum(speed, 2.0)], -1))
-        background = tf.stop_gradient(_uncovered(frames, seen, things, away, background))
-        scene = scene._replace(things=things, evidence=tf.concat([evidence, moved], -1), background=background)
-        unlike = things.unlike + others
-        pose = pose._replace(weights=_by_thing(self._weights(things, unlike)), places=tracks.places)
-        return Registered(scene, pose, place_nll)
+        steady = tf.stop_gradient(steady)
+        wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - steady)
+        tracks = tracks._replace(places=steady + wobble)
+        things = self._things(frames, far, scene.background, tracks, _by_thing(wobble), _fixed(last))
+        away = _by_thing(tracks.places - tracks.centre[:, None])
+        background = tf.stop_gradient(uncovered(frames, seen, things.crops, away, scene.background))
+        speed = tf.minimum(tf.reduce_max(tf.abs(things.motion.velocity), [1, 2]), 2.0)
+        evidence = _and(scene.evidence, tf.stop_gradient(tf.math.log1p(place_nll)) / 3.0, speed)
+        moments = _by_thing(self._weights(things, things.unlike + _itself(frames)))
+        return Registered(
+            scene._replace(things=things, evidence=evidence, background=background),
+            registered.pose._replace(weights=moments, places=tracks.places),
+            place_nll,
+        )
 
     def _things(self, frames, far, background, tracks, wobble, last) -> Things:
         covered = tracking.coverage(far)[..., None]
@@ -235,20 +236,21 @@ class SceneLayer(keras.layers.Layer):
     def _weights(self, things: Things, unlike):
         """Of the moments, for looks that differ from them by ``unlike`` ``(batch, K, looks, n)``."""
         hidden = 1e4 * (1.0 - tf.reduce_max(things.crops[:, :, :, -1], [3, 4]))[:, :, None]
-        return _moments(unlike, self.likeness, hidden)
+        return weights_of(unlike, self.likeness, hidden)
 
     def go_on(self, scene: Scene, length) -> tuple[Scene, Pose]:
         """The scene after ``length`` frames that nobody sees, and how these are drawn: each thing as it looked whole
         periods before, at the place that a steady motion takes it to."""
         ahead = scene.age[:, None] + tf.range(length)
-        recurring = _moments(_a_period_before(scene.recurring, ahead), self.alike)[:, 0]
+        recurring = scene.recurring
+        recurring = weights_of(a_period_before(recurring.unlike, recurring.period, ahead), self.alike)[:, 0]
         pose = Pose(1.0 + tf.cast(ahead, tf.float32), recurring)
         scene = scene._replace(age=scene.age + length)
         if not self.num_things:
             return scene, pose
         things = scene.things
         last, places = motion.follow(things.motion, _fixed(self.walls()), length)
-        weights = self._weights(things, _a_period_before(things, ahead))
+        weights = self._weights(things, a_period_before(things.unlike, things.period, ahead))
         wobble = _by_thing(tf.matmul(weights, things.wobble))
         scene = scene._replace(things=things._replace(motion=last))
         return scene, pose._replace(weights=_by_thing(weights), places=places + wobble)
@@ -295,6 +297,15 @@ class SceneLayer(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
+def _itself(frames) -> tf.Tensor:
+    """Added to how much moments differ, it keeps each from being drawn from itself."""
+    return 1e3 * tf.eye(frames.shape[1])
+
+
+def _and(evidence, *more) -> tf.Tensor:
+    return tf.concat([evidence, tf.stack(more, -1)], -1)
+
+
 def _by_thing(x) -> tf.Tensor:
     """Swap time and thing."""
     return tf.transpose(x, [0, 2, 1, *range(3, x.shape.rank)])
@@ -303,50 +314,6 @@ def _by_thing(x) -> tf.Tensor:
 def _fixed(x):
     """Without a gradient: walls are learnt from where things were seen alone."""
     return type(x)(*map(tf.stop_gradient, x))
-
-
-def _moments(unlike, likeness, hidden=0.0) -> tf.Tensor:
-    """Weights of moments, by how much they differ from the look that is wanted."""
-    return tf.nn.softmax(-tf.exp(10.0 * likeness) * unlike - hidden, -1)
-
-
-def _a_period_before(recurring: Things | Recurring, ahead) -> tf.Tensor:
-    """How much the moments differ from that a whole number of periods before the frames ``ahead`` ``(batch, time)``."""
-    period = recurring.period[:, :, None]
-    moment = recurring.unlike.shape[-1] - period + ahead[:, None] % period
-    return tf.gather(recurring.unlike, moment, batch_dims=2)
-
-
-def _recurring(changes, frames, seen) -> tuple[Recurring, tf.Tensor]:
-    """Find after how many frames all of a frame recurs, and how well it did lately, ``(batch,)``."""
-    crops = tf.transpose(changes, [0, 1, 4, 2, 3])[:, None]
-    visible = tf.ones_like(crops[:, :, :, :1]) * seen[:, None, None, None]
-    unlike = unlikeness(tf.concat([crops * visible, visible, visible], 3))
-    period = period_of(unlike, tf.ones_like(unlike[..., 0]) * seen)
-    moments = frames.shape[1] - 1 - tf.range(min(_LATEST, frames.shape[1]))
-    lately = tf.gather(unlike[:, 0], moments, axis=1)
-    before = tf.maximum(moments - period, 0)
-    error = tf.reduce_mean(tf.gather(lately, before, batch_dims=2), -1)
-    return Recurring(frames, unlike + 1e3 * (1.0 - seen), period), tf.math.log(error + 0.03) / 3.0
-
-
-def _uncovered(frames, seen, things: Things, away, otherwise) -> tf.Tensor:
-    """The median of what things do not cover, for pixels of which enough is seen."""
-    cover, visible = tf.split(tf.reduce_sum(things.crops[:, :, :, -2:], 2, keepdims=True), 2, 3)
-    cover = shifted(tf.repeat(cover / (visible + 1e-3), frames.shape[1], 2), _by_thing(away))
-    cover = tf.reduce_max(cover, [1, 3])[..., None]
-    near = tf.nn.max_pool2d(tf.reshape(cover, [-1, *frames.shape[2:4], 1]), 2 * _AROUND + 1, 1, "SAME")
-    free = tf.cast(tf.reshape(near, tf.shape(cover)) < 0.5, tf.float32) * seen[:, None, None, None]
-    enough = tf.reduce_sum(free, 1) >= _UNCOVERED
-    return tf.where(enough, _median(frames, free), otherwise)
-
-
-def _median(frames, shown) -> tf.Tensor:
-    """Of the pixels that are shown, 1 or 0, ``(batch, n, height, width, 1)``."""
-    ordered = tf.transpose(tf.sort(tf.where(shown > 0, frames, 2.0), 1), [0, 2, 3, 4, 1])
-    number = tf.cast(tf.reduce_sum(shown, 1), tf.int32)[..., None] + tf.zeros_like(ordered[..., :1], tf.int32)
-    middle = tf.maximum(tf.concat([number - 1, number], -1), 0) // 2
-    return tf.reduce_mean(tf.gather(ordered, middle, batch_dims=4), -1)
 
 
 def _smoothstep(x) -> tf.Tensor:
