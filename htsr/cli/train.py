@@ -73,8 +73,7 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
     )
     data, settings = config["data"], config["train"]
     config["data"] = check_named("data", data, DATASETS, reserved=("split",))
-    if not 0 <= settings["seed"] < 2**31:
-        raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
+    _check(settings)
     with RunLock(run):
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
@@ -121,6 +120,15 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
         write_card(run)
     print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Refuse, before there is a folder, what training would refuse."""
+    from htsr.training.schedules import learning_rate
+
+    if not 0 <= settings["seed"] < 2**31:
+        raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
+    learning_rate(*(settings[key] for key in ("learning_rate", "warmup_steps", "schedule", "steps")), num_passes=1)
 
 
 def _without_more_steps(changed: list[str], before: dict[str, Any], now: dict[str, Any], run: Path) -> list[str]:

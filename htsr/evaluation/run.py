@@ -15,7 +15,7 @@ from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, s
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, table
 from htsr.runs import trained_on
-from htsr.runs.card import write_card
+from htsr.runs.card import IMPORTED, write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
 LATENT_CLIPS = 16  # for the diagnostics of latents
@@ -95,7 +95,8 @@ def evaluate_run(
         conclude=conclude,
         **settings,
     )
-    if out is None:
+    # The card of a released model stays as it was released.
+    if out is None and ((run / "metrics.jsonl").exists() or (run / IMPORTED).exists()):
         write_card(run)
     found = result.provenance["clips_sha256"]
     if protocol.clips_sha256 not in (None, found):

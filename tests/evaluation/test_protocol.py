@@ -15,6 +15,7 @@ from htsr.evaluation.compare import holm, sign_flip_p_value
 from htsr.evaluation.run import evaluate_run
 from htsr.models import build_model
 from htsr.runs import checkpoints
+from htsr.runs.release import release
 
 TINY = {"levels": 2, "temporal_factor": 2, "stoch": 2, "deter": 4, "units": 8, "dense_layers": 1, "dense_units": 8}
 MODELS = {
@@ -88,6 +89,17 @@ def test_replaying_a_protocol_gives_the_same_numbers_on_the_same_clips(runs, eva
         for name in new.files:
             np.testing.assert_array_equal(new[name], old[name], err_msg=name)
     assert (folder / "protocol.yml").read_text() == (evaluated.folder / "protocol.yml").read_text()
+
+
+def test_an_evaluation_renews_the_card_of_a_run_and_leaves_that_of_a_released_model(runs, tmp_path):
+    made, card = protocol.make_protocol(DATA, {**EVAL, "num_examples": 1}), tmp_path / "released" / "model.md"
+    released = release(runs["lstm"], tmp_path / "released")
+    before = card.read_text()
+    evaluate_run(released, made, num_pictures=0)
+    assert card.read_text() == before
+    (released / "metrics.jsonl").touch()
+    evaluate_run(released, made, num_pictures=0)
+    assert card.read_text() != before
 
 
 def changed(evaluated, path, **sections):

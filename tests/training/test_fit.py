@@ -250,6 +250,13 @@ def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, messag
     assert (htsr_run / "config.yml").read_bytes() == before
 
 
+def test_a_learning_rate_that_is_refused_leaves_no_folder(configs, tmp_path):
+    done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path, "--set", "train.warmup_steps=9999")
+    assert done.returncode == 2
+    assert "train.warmup_steps must lie in 0.." in done.line
+    assert not list(tmp_path.iterdir())
+
+
 def test_second_run_in_a_folder_is_refused(config, tmp_path):
     first = start(config, tmp_path, "--set", "train.steps=1000000")
     while first.poll() is None and newest(tmp_path / "tiny") < 3:
