@@ -28,7 +28,7 @@ def table(reduced: Mapping[str, Any], report: Mapping[str, Any], reference: str,
     marks = f"+ {reference} is better than this series, - it is worse: the paired 95 % interval excludes zero"
     exact = [f"{count} frames of {name} are exact" for name, count in report["exact_frames"].items() if count]
     if not all_metrics:
-        return "\n".join([f"{title(report)}; mean over clips", marks, *aligned(_headlines(reduced, report)), *exact])
+        return "\n".join([f"{title(report)}; mean over clips", marks, *_headlines(reduced, report), *exact])
     lines = [f"{title(report)}; mean over clips [95 % bootstrap interval]", marks]
     for metric, about in reduced["metrics"].items():
         what = f"{about['better']} is better" if about["better"] else "neither is better"
@@ -121,19 +121,21 @@ def _columns(reduced: Mapping[str, Any], report: Mapping[str, Any], metric: str)
     return found
 
 
-def _headlines(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> Block:
-    """The headline metrics below each other: a row a series, a column a lead time, and the mean over all of them."""
+def _headlines(reduced: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    """The headline metrics below each other: a line a series, a column a lead time, and the mean over all of them."""
     shown = [lead for lead in HEADLINE_LEADS if lead <= report["horizon"]]
-    rows = []
+    rows, labels = [["", *map(str, shown), "mean"]], {}
     for metric in headlines(reduced["metrics"]):
         about = reduced["metrics"][metric]
-        better = f", {about['better']} is better" if about["better"] else ""
-        rows.append([f"{about['label']}{better}", *map(str, shown), "mean"])
+        labels[len(rows)] = f"{about['label']}, {about['better']} is better" if about["better"] else about["label"]
         for name, pair in _columns(reduced, report, metric).items():
             at = [[curve and {end: curve[end][lead - 1] for end in ENDS} for curve in pair] for lead in shown]
             at.append([curve and curve["horizon_mean"] for curve in pair])
             rows.append([f"  {name}", *(_cell(about, *values, interval=False) for values in at)])
-    return rows
+    lines = []
+    for number, line in enumerate(aligned(rows)):
+        lines += [*([labels[number]] if number in labels else []), line]
+    return lines
 
 
 def _rows(columns: Mapping[str, Any], about: Mapping[str, Any], horizon: int) -> Block:
