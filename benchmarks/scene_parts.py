@@ -11,11 +11,10 @@ import argparse
 import numpy as np
 import tensorflow as tf
 
-from htsr.config import read_plain
 from htsr.data import load_clips
 from htsr.metrics.frame import psnr
 from htsr.models.htsr.model import HTSR
-from htsr.runs.folder import load_model
+from htsr.runs.folder import load_model, read_run_config
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     horizons = np.array([int(horizon) for horizon in args.horizons.split(",")])
     model = load_model(args.logdir)
-    data = read_plain(f"{args.logdir}/config.yml")["data"]
+    data = read_run_config(args.logdir)["data"]
     context, length = model.registered, int(horizons.max())
     data = {**data, "batch_size": 8, "seq_len": context + length}
     clips = load_clips(split="test", **data)
@@ -52,9 +51,7 @@ def pictures_of(model: HTSR, context, length: int):
     state = model.start(context, 1, seeds, tf.constant(False))
     _, outputs = model.imagine(state, length)
     scene, pose = model.scene.go_on(state.scene, length)
-    generated = tf.reshape(
-        model.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]])), [-1, length, *model.frame_shape]
-    )
+    generated = model.generate(outputs)
     pictures = model.scene.pictures(scene, pose, generated)
     shares = model.scene.compositor.shares(list(pictures.values()), scene.deviation, pose.age, scene.evidence)
     shown = {name: tf.reduce_mean(share, [2, 3, 4]) for name, share in zip(pictures, shares, strict=True)}

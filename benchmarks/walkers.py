@@ -12,9 +12,8 @@ import argparse
 import cv2
 import numpy as np
 
-from htsr.config import read_plain
 from htsr.data import load_clips
-from htsr.runs.folder import load_model
+from htsr.runs.folder import load_model, read_run_config
 
 NOISE = 0.06  # differences from the background that are nobody
 WHOLE = 0.7  # of the usual difference of a whole person
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=30)
     args = parser.parse_args()
     model = load_model(args.logdir)
-    data = read_plain(f"{args.logdir}/config.yml")["data"]
+    data = read_run_config(args.logdir)["data"]
     context = model.registered
     data = {**data, "batch_size": 8, "seq_len": context + 100, "actions": list(WALKS)}
     clips = load_clips(split="test", **data)

@@ -162,19 +162,12 @@ def _over_leads(about: Mapping[str, Any], curve: Mapping[str, Any]) -> str:
 def _cell(
     about: Mapping[str, Any], value: Mapping[str, float], difference: Mapping[str, float] | None, interval: bool = True
 ) -> str:
-    mean, low, high = _numbers(value)
+    mean, low, high = (value[end] for end in ENDS)
     if math.isnan(mean):
         return "n/a"
     text = f"{mean:{about['form']}}"
     if interval and math.isfinite(low) and math.isfinite(high):
         text += f" [{low:{about['form']}}, {high:{about['form']}}]"
-    if difference and about["better"]:
-        _, low, high = _numbers(difference)
-        if low > 0 or high < 0:
-            text += " +" if (low > 0) == (about["better"] == "higher") else " -"
+    if difference and about["better"] and (difference["low"] > 0 or difference["high"] < 0):
+        text += " +" if (difference["low"] > 0) == (about["better"] == "higher") else " -"
     return text
-
-
-def _numbers(value: Mapping[str, float | None]) -> list[float]:
-    """Mean, low and high; a file has null where there is no interval, as of a single clip."""
-    return [math.nan if value[end] is None else value[end] for end in ENDS]

@@ -108,9 +108,9 @@ def _results(run: Path) -> list[str]:
     """The first headlines of the newest finished evaluation, over the horizon."""
     for folder, found in evaluations(run):
         try:
-            report = found["provenance"]
-            metrics = found["metrics"]
-            tables = [(metrics[m]["label"], markdown(block(found, report, m))) for m in headlines(metrics)[:3]]
+            report, metrics = found["provenance"], found["metrics"]
+            reduced = {**found, **{part: _numbers(found[part]) for part in ("curves", "differences")}}
+            tables = [(metrics[m]["label"], markdown(block(reduced, report, m))) for m in headlines(metrics)[:3]]
             heading = f"{title(report)}, step {report['checkpoint']['step']:,} ({folder.relative_to(run)})"
         except (KeyError, TypeError):
             continue  # of another version
@@ -118,6 +118,15 @@ def _results(run: Path) -> list[str]:
         marks = "Mean over clips [95 % bootstrap interval]; + model is better than this series, - it is worse."
         return ["", "## Results", "", heading, "", marks, *parts]
     return ["- not evaluated yet"]
+
+
+def _numbers(values: Any) -> Any:
+    """Put not-a-number where the file has null, as for the intervals of a single clip."""
+    if isinstance(values, Mapping):
+        return {name: _numbers(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_numbers(value) for value in values]
+    return math.nan if values is None else values
 
 
 def _names(some: Mapping[str, Any]) -> str:

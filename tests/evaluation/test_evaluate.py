@@ -19,6 +19,7 @@ from htsr.evaluation import pictures
 from htsr.evaluation.evaluate import evaluate
 from htsr.evaluation.run import summary
 from htsr.models import build_model
+from htsr.report.tables import table
 from htsr.runs import checkpoints
 
 SIZE, CONTEXT, HORIZON = 32, 3, 7
@@ -386,8 +387,8 @@ def test_the_terminal_shows_five_headlines(clips, tmp_path):
     lines = summary(result).splitlines()
     assert max(map(len, lines)) <= 100
     leads = next(number for number, line in enumerate(lines) if line.split() == ["1", "mean"])
-    heads = [line for line in lines[leads + 1 :] if line and not line.startswith("  ")]
-    assert heads[:5] == [
+    heads = [line for line in lines[leads + 1 : lines.index("")] if not line.startswith("  ")]
+    assert heads == [
         "PSNR (dB), higher is better",
         "SSIM, higher is better",
         "LPIPS, lower is better",
@@ -399,6 +400,20 @@ def test_the_terminal_shows_five_headlines(clips, tmp_path):
     assert model.split() == ["model", f"{psnr['mean'][0]:.2f}", f"{psnr['horizon_mean']['mean']:.2f}"]
     assert copy.split()[0] == "copy_last"
     assert copy.count("+") == 2
+
+
+def test_the_table_is_narrow_whatever_its_metrics_are_called(clips, tmp_path):
+    result = run(Oracle(clips.source, noise=0.1), clips, tmp_path)
+    far = result.provenance | {"horizon": 300}
+    for parts in (result.reduced["curves"], result.reduced["differences"]):
+        for curves in parts.values():
+            for curve in curves.values():
+                curve |= {end: np.resize(curve[end], 300) for end in ("mean", "low", "high")}
+    for about in result.reduced["metrics"].values():
+        about["label"] = "digits within 4 px of their place, as a reader of digits finds them"
+    lines = table(result.reduced, far, "model").splitlines()
+    assert ["1", "10", "50", "100", "300", "mean"] in [line.split() for line in lines]
+    assert max(map(len, lines)) <= 100
 
 
 def test_frames_without_motion_are_left_out_of_the_psnr_of_moving_pixels(tmp_path):

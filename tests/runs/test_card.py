@@ -74,6 +74,23 @@ def test_the_newest_evaluation(run):
     assert "MSE" not in text
 
 
+def test_the_evaluation_of_a_single_clip(run):
+    """It has no intervals, and a score of events may be undefined: the file has null there."""
+    results(run, "2026-01-01_00-00-00", 11.0)
+    path = run / "eval" / "2026-01-01_00-00-00" / "curves.json"
+    found = json.loads(path.read_text())
+    for curve_ in (found["curves"]["model"]["psnr"], found["curves"]["black"]["psnr"]):
+        for values in (curve_, curve_["horizon_mean"]):
+            values["low"] = values["high"] = [None, None] if values is curve_ else None
+        curve_ |= {"over_leads": None, "undefined": 2}
+    found["differences"]["black"]["psnr"] |= {"low": [None, None], "high": [None, None]}
+    found["differences"]["black"]["psnr"]["horizon_mean"] |= {"low": None, "high": None}
+    path.write_text(json.dumps(found))
+    text = write_card(run).read_text()
+    assert "| 2 | 11.00 | 10.00 |" in text
+    assert "| mean of leads | n/a | n/a |" in text
+
+
 def test_refused(tmp_path, run):
     with pytest.raises(InputError, match="is not a run folder"):
         write_card(tmp_path)

@@ -57,28 +57,31 @@ def carry(frame, camera: Camera, times) -> tuple[tf.Tensor, tf.Tensor]:
     small = tf.abs(change) < 1e-4
     number = tf.where(small, times, (zoom - 1.0) / tf.where(small, tf.ones_like(change), change))
     pan = tf.cast(pan * number[..., None], tf.float32)
-    rows, columns = _matrices(frame.shape[1:3], tf.cast(zoom, tf.float32), pan)
-    pictures = tf.matmul(rows[:, :, None], tf.transpose(frame, [0, 3, 1, 2])[:, None])
-    pictures = tf.transpose(tf.matmul(pictures, columns[:, :, None], transpose_b=True), [0, 1, 3, 4, 2])
-    return pictures, (tf.reduce_sum(rows, -1)[..., :, None] * tf.reduce_sum(columns, -1)[..., None, :])[..., None]
+    pictures = tf.transpose(frame, [0, 3, 1, 2])[:, None]
+    pictures, known = _moved(pictures, tf.cast(zoom, tf.float32)[..., None], pan[:, :, None])
+    return tuple(tf.transpose(x, [0, 1, 3, 4, 2]) for x in (pictures, known))
 
 
-def _matrices(size, zoom, pan) -> tuple[tf.Tensor, tf.Tensor]:
-    """What rows and columns are taken from: two banded matrices, linear in between."""
-    matrices = []
-    for axis, length in enumerate(size):
-        i, middle = tf.range(length, dtype=tf.float32), (length - 1) / 2
-        source = (i - middle - pan[..., axis, None]) / zoom[..., None] + middle
-        matrices.append(tf.nn.relu(1.0 - tf.abs(source[..., None] - i)))
-    return matrices[0], matrices[1]
+def _moved(pictures, zoom, pan) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scale and move pictures ``(..., height, width)``, linear in between: 0 where nothing is known; and 1 where
+    something is."""
+    rows, columns = (_sources(length, zoom, pan[..., axis]) for axis, length in enumerate(pictures.shape[-2:]))
+    known = tf.reduce_sum(rows, -1)[..., :, None] * tf.reduce_sum(columns, -1)[..., None, :]
+    return tf.matmul(tf.matmul(rows, pictures), columns, transpose_b=True), known
+
+
+def _sources(length: int, zoom, pan) -> tf.Tensor:
+    """What rows, or columns, are taken from: a banded matrix."""
+    i, middle = tf.range(length, dtype=tf.float32), (length - 1) / 2
+    source = (i - middle - pan[..., None]) / zoom[..., None] + middle
+    return tf.nn.relu(1.0 - tf.abs(source[..., None] - i))
 
 
 def _errors(before, after, motions) -> tf.Tensor:
     """Mean squared errors ``(batch, motions)`` of ``(1 or batch, motions, 3)``, where the frames overlap."""
-    rows, columns = _matrices(before.shape[1:], motions[..., 0], motions[..., 1:])
-    moved = tf.matmul(tf.matmul(rows, before[:, None]), columns, transpose_b=True)
-    known = tf.reduce_sum(rows, -1)[..., :, None] * tf.reduce_sum(columns, -1)[..., None, :]
+    moved, known = _moved(before[:, None], motions[..., 0], motions[..., 1:])
     known = tf.cast(known > 0.99, tf.float32)
+    number = tf.reduce_sum(known, [2, 3])
     error = tf.reduce_sum(known * tf.square(moved - after[:, None]), [2, 3])
-    seen = tf.reduce_sum(known, [2, 3]) / (before.shape[1] * before.shape[2])
-    return error / (tf.reduce_sum(known, [2, 3]) + 1.0) + tf.cast(seen < _SEEN, tf.float32)
+    size = before.shape[1] * before.shape[2]
+    return error / (number + 1.0) + tf.cast(number / size < _SEEN, tf.float32)

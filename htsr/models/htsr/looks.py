@@ -21,15 +21,15 @@ def _band(size: int, offset) -> tf.Tensor:
     return tf.nn.relu(1.0 - tf.abs(i[:, None] - i - offset[..., None, None]))
 
 
-def unlikeness(crops) -> tf.Tensor:
+def unlikeness(colour, visible) -> tf.Tensor:
     """Squared differences between moments where both are visible, over the usual energy: ``(batch, K, n, n)``.
 
     Args:
-        crops: colour, coverage and visibility, times visibility, ``(batch, K, n, channel + 2, height, width)``.
+        colour: times visibility, ``(batch, K, n, channel, height, width)``.
+        visible: ``(batch, K, n, height, width)``.
     """
-    colour, visible = crops[:, :, :, :-2], crops[:, :, :, -1]
     energy = tf.reduce_sum(tf.square(colour), 3) / (visible + 1e-3)
-    lead = tf.shape(crops)[:3]
+    lead = tf.shape(colour)[:3]
     energy, visible, colour = (tf.reshape(x, tf.concat([lead, [-1]], 0)) for x in (energy, visible, colour))
     squares = tf.matmul(energy, visible, transpose_b=True)
     squares += tf.linalg.matrix_transpose(squares) - 2.0 * tf.matmul(colour, colour, transpose_b=True)

@@ -134,6 +134,8 @@ class HTSR(Hierarchy):
             raise InputError(f"kl_balance must lie in 0..1, received {kl_balance}")
 
         require_int("layers", layers, 0)
+        if not walls and not layers:
+            raise InputError("walls=false is about the things of layers, but layers is 0; set layers or omit walls")
         registers = still or layers or camera
         if registers and imagine_from is None:
             raise InputError(

@@ -29,9 +29,8 @@ def find(changes, frames, seen) -> tuple[Recurring, tf.Tensor]:
     Returns:
         ``Recurring``, and the logarithm of the error, ``(batch,)``.
     """
-    crops = tf.transpose(changes, [0, 1, 4, 2, 3])[:, None]
-    visible = tf.ones_like(crops[:, :, :, :1]) * seen[:, None, None, None]
-    unlike = unlikeness(tf.concat([crops * visible, visible, visible], 3))
+    visible = tf.ones_like(changes[..., :1]) * seen[:, None, None, None]
+    unlike = unlikeness(tf.transpose(changes * visible, [0, 1, 4, 2, 3])[:, None], visible[:, None, ..., 0])
     period = period_of(unlike, tf.ones_like(unlike[..., 0]) * seen)
     moments = frames.shape[1] - 1 - tf.range(min(_LATEST, frames.shape[1]))
     lately = tf.gather(unlike[:, 0], moments, axis=1)

@@ -198,8 +198,8 @@ class SceneLayer(keras.layers.Layer):
         steady = tf.stop_gradient(steady)
         wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - steady)
         tracks = tracks._replace(places=steady + wobble)
-        things = self._things(frames, far, scene.background, tracks, _by_thing(wobble), _fixed(last))
         away = _by_thing(tracks.places - tracks.centre[:, None])
+        things = self._things(frames, far, scene.background, tracks, away, _by_thing(wobble), _fixed(last))
         background = tf.stop_gradient(uncovered(frames, seen, things.crops, away, scene.background))
         speed = tf.minimum(tf.reduce_max(tf.abs(things.motion.velocity), [1, 2]), 2.0)
         evidence = _and(scene.evidence, tf.stop_gradient(tf.math.log1p(place_nll)) / 3.0, speed)
@@ -210,12 +210,11 @@ class SceneLayer(keras.layers.Layer):
             place_nll,
         )
 
-    def _things(self, frames, far, background, tracks, wobble, last) -> Things:
+    def _things(self, frames, far, background, tracks, away, wobble, last) -> Things:
         covered = tracking.coverage(far)[..., None]
         colour = tf.where(covered > 0, frames - (1.0 - covered) * background[:, None], 0.0)
         whole = tf.transpose(tf.concat([colour, covered], -1), [0, 1, 4, 2, 3])[:, None]
         shares = tf.transpose(tracking.shares(tracks.places, frames.shape[2:4]), [0, 2, 1, 3, 4])
-        away = _by_thing(tracks.places - tracks.centre[:, None])
         templates = tf.repeat(tracks.template[:, :, None], frames.shape[1], 2)[:, :, :, None]
         free = tf.unstack(1.0 - shifted(templates, away), axis=1)
         mass = tf.reduce_sum(shares * far[:, None], [3, 4])
@@ -229,7 +228,8 @@ class SceneLayer(keras.layers.Layer):
         visible = tf.stack(visible, 1)
         cut = tf.concat([whole * shares[:, :, :, None] * visible, visible], 3)
         crops = shifted(cut, -away)
-        unlike = unlikeness(shifted(cut, wobble - away))
+        steady = shifted(cut, wobble - away)
+        unlike = unlikeness(steady[:, :, :, :-2], steady[:, :, :, -1])
         period = period_of(unlike, usable)
         return Things(crops, unlike, period, wobble, tracks.centre, last)
 
