@@ -51,6 +51,8 @@ def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
             own = {key: value for key, value in own.items() if key not in ("ce", "se") or value}
         own = {key: value for key, value in own.items() if value is not None}
         model["cell"] = {"name": name, **own} if own else name
+    if config["train"]:
+        config["train"].setdefault("deterministic", True)
     config["data"], config["eval"] = upgrade_data(config["data"]), upgrade_eval(config["eval"])
     return config
 

@@ -34,7 +34,7 @@ class Stub(VideoModel):
         self.built = True
 
     def loss_terms(self, clip, seed, step=None):
-        weight = noise.uniform(noise.fold(seed, tf.range(tf.shape(clip)[0])))
+        weight = noise.uniform(noise.fold(seed, noise.rows(tf.shape(clip)[0])))
         error = self.scale * clip[:, :-1] + self.bias - clip[:, 1:]
         return {"l2": weight * tf.reduce_mean(tf.square(error), [1, 2, 3, 4])}
 

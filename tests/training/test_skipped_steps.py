@@ -9,7 +9,8 @@ from htsr.data.clips import Clips
 from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.runs import checkpoints
-from htsr.training.fit import MAX_SKIPPED, fit
+from htsr.training.fit import fit
+from htsr.training.loop import MAX_SKIPPED
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 

@@ -1,0 +1,53 @@
+"""Train every model for two steps on N logical devices; print the numbers of each step as JSON. A process has one N."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from htsr.data.clips import Clips
+from htsr.data.sources import WindowSource
+from htsr.models import build_model
+from htsr.training import strategy
+from htsr.training.adam import Adam
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from model_rows import ROWS
+
+STEPS, BATCH = 2, 8
+
+
+class Noise(WindowSource):
+    def __init__(self, frame_shape):
+        self.shape, self.num_clips = (18, *frame_shape), 2 * BATCH
+
+    def window(self, index, epoch=0):
+        return np.random.default_rng(index).integers(0, 256, self.shape, np.uint8)
+
+
+def train(row, replicas, accumulate):
+    keras.utils.set_random_seed(0)
+    with replicas.scope():
+        model = build_model(**row)
+        optimizer = Adam(1e-3, model.frozen_in_passes, weight_decay=0.1, name="adam")
+        model.compile(optimizer, clip_norm=1.0, accumulate=accumulate, ema_decay=0.9)
+    clips = Clips(Noise(model.frame_shape), BATCH)
+    stream = replicas.distribute_datasets_from_function(
+        lambda context: clips.dataset(0, STEPS, strategy.shares(context, BATCH, accumulate))
+    )
+    step = tf.function(lambda clip: replicas.run(model.train_step, (clip,)), autograph=False)
+    own = strategy.Agreement(replicas).own
+    logs = [{name: float(own(value)) for name, value in step(clip).items()} for clip in stream]
+    averages = [float(tf.norm(average)) for average in model.training_step.ema_variables]
+    return [*logs, {"averages": float(np.linalg.norm(averages))}]
+
+
+if __name__ == "__main__":
+    replicas = strategy.make("mirrored", int(sys.argv[1]))
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    found = {name: train(ROWS[name], replicas, 1) for name in sys.argv[2:] or ROWS}
+    found["htsr in parts"] = train(ROWS["htsr"], replicas, 2)
+    print(json.dumps(found))

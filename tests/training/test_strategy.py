@@ -1,0 +1,159 @@
+"""Training on several replicas: logical devices of the processor, and processes that talk over loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import command
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from htsr.errors import InputError
+from htsr.runs import checkpoints
+from htsr.training import strategy
+
+FOLDER = Path(__file__).parent
+CONFIG = """
+model: {name: stub}
+data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
+train: {steps: 40, learning_rate: 1.0e-3, schedule: cosine, ema_decay: 0.99, log_every: 5, valid_every: 40,
+        valid_examples: 4, valid_context: 4, valid_horizon: 3, checkpoint_every: 5}
+eval: {context: 4, horizon: 5}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+def start(config, logdir, *arguments):
+    program = [sys.executable, FOLDER / "stub_model.py", "--config", config, "--logdir", logdir, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
+    return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(*processes):
+    """Their outputs and statuses."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    return outputs, [process.returncode for process in processes]
+
+
+def wait_for(path, seconds=120):
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_alike(run, reference):
+    ours, theirs = records(run), records(reference)
+    assert [record.keys() for record in ours] == [record.keys() for record in theirs]
+    for our, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(list(our.values()), list(their.values()), rtol=1e-4)
+    step, arrays, _ = checkpoints.load(run / "model")
+    assert step == 40
+    for name, array in checkpoints.load(reference / "model")[1].items():
+        np.testing.assert_allclose(arrays[name], array, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+def test_two_replicas_train_as_one_which_goes_on_from_there(config, tmp_path):
+    together = start(config, tmp_path / "two", "--devices", 2)
+    wait_for(tmp_path / "two" / "tiny" / "model" / "step_10")
+    together.send_signal(signal.SIGTERM)
+    outputs, statuses = finish(together)
+    assert statuses == [128 + signal.SIGTERM], outputs
+    outputs, statuses = finish(start(config, tmp_path / "two"), start(config, tmp_path / "one"))
+    assert statuses == [0, 0]
+    assert "resuming" in outputs[0]
+    assert_alike(tmp_path / "two" / "tiny", tmp_path / "one" / "tiny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_model_trains_on_replicas_as_on_one(count):
+    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
+    commands = [[sys.executable, FOLDER / "replicas.py", str(number)] for number in (1, count)]
+    done = [subprocess.run(one, env=environment, capture_output=True, text=True, check=False) for one in commands]
+    assert not any(process.returncode for process in done), done[-1].stderr[-3000:]
+    one, several = (json.loads(process.stdout.splitlines()[-1]) for process in done)
+    for name, steps in one.items():
+        tolerance = 0.02 if name in ("mixed precision", "gsta") else 1e-3  # bfloat16 has 8 bits
+        for expected, received in zip(steps, several[name], strict=True):
+            for key, value in expected.items():
+                np.testing.assert_allclose(received[key], value, rtol=tolerance, err_msg=f"{name}: {key}")
+
+
+@pytest.mark.slow
+def test_a_lost_worker_ends_the_others_and_the_same_command_goes_on(config, tmp_path):
+    def workers():
+        addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+        return [start(config, tmp_path / "two", "--workers", addresses, "--worker", index) for index in (0, 1)]
+
+    finish(start(config, tmp_path / "one"))
+    first = workers()
+    wait_for(tmp_path / "two" / "tiny" / "model" / "step_10")
+    first[1].kill()
+    outputs, statuses = finish(first[0])
+    assert statuses == [2]
+    assert "error: another worker was lost" in outputs[0].splitlines()[-1]
+    outputs, statuses = finish(*workers())
+    assert statuses == [0, 0], outputs
+    assert_alike(tmp_path / "two" / "tiny", tmp_path / "one" / "tiny")
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_shares_are_the_batch(replicas, accumulate):
+    """Of every part of the batch each replica has its share, on however many processes."""
+    parts = np.arange(8).reshape(accumulate, -1)
+    for workers in {1, replicas}:
+        found = [
+            rows
+            for worker in range(workers)
+            for rows in strategy.shares(tf.distribute.InputContext(workers, worker, replicas), 8, accumulate)
+        ]
+        np.testing.assert_array_equal(np.hstack([rows.reshape(accumulate, -1) for rows in found]), parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "mirrored"}, "needs GPUs, and TensorFlow sees none"),
+        ({"name": "mirrored", "devices": 0}, "--devices must be a whole number of at least 1"),
+        ({"name": "multiworker"}, "needs the workers: --workers host:port"),
+        ({"name": "multiworker", "workers": ["a:1", "b:1"], "worker": 2}, r"--worker must lie in 0\.\.1"),
+    ],
+)
+def test_bad_replicas_are_refused(monkeypatch, arguments, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    with pytest.raises(InputError, match=message):
+        strategy.make(**arguments)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(
+        InputError, match=r"data\.batch_size is 6, but 2 replicas and train.accumulate = 2 need a multiple"
+    ):
+        strategy.shares(tf.distribute.InputContext(1, 0, 2), 6, 2)
