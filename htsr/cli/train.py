@@ -61,7 +61,7 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
     import tensorflow as tf
 
     from htsr.data import DATASETS, load_clips
-    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
     from htsr.runs.begin import begin_with
     from htsr.runs.card import write_card
@@ -91,7 +91,7 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
                 f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
             )
         config["model"] = check_named("model", config["model"], MODELS)
-        check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
+        check_eval(config["eval"])
         if (run / "config.yml").exists() and any(run.glob("model/step_*")):
             before = read_run_config(run)
             # A folder may move; without one, the bundled digits are used.

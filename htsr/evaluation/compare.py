@@ -16,15 +16,14 @@ import numpy as np
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
-from htsr.evaluation.evaluate import file_name, results_of
 from htsr.evaluation.pictures import chosen_clips, predict_clip, save_pictures
+from htsr.evaluation.result import file_name, save_json
 from htsr.metrics import Curves
-from htsr.metrics.curves import save_json
 from htsr.models.base import VideoModel
 from htsr.report import figures
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, bands, block, headlines, markdown, table, title
-from htsr.runs.folder import upgrade_eval
+from htsr.runs.folder import result_file, upgrade_eval
 
 SAME = ("clips_sha256", "context", "horizon", "num_examples", "num_samples", "select", "metric_mode")
 SIGN_FLIPS = 10_000
@@ -126,7 +125,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def _read(folder: Path) -> dict[str, Any]:
     """The provenance of an evaluation, its settings in today's words."""
-    return upgrade_eval(json.loads(results_of(folder, ".json").read_text(encoding="utf-8"))["provenance"])
+    return upgrade_eval(json.loads(result_file(folder, ".json").read_text(encoding="utf-8"))["provenance"])
 
 
 def _check_same(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -145,7 +144,7 @@ def _joined(results: Mapping[str, Path]) -> Curves:
     """The models' values under their names, and the baselines, which are those of any."""
     curves = Curves()
     for name, folder in results.items():
-        found = Curves.load(results_of(folder, ".npz"))
+        found = Curves.load(result_file(folder, ".npz"))
         curves.add(name, {metric: found.array(MODEL, metric) for metric in found.metrics(MODEL)})
     for series in found.series:
         if series != MODEL:

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
-from htsr.evaluation.evaluate import check_fit
-from htsr.evaluation.pictures import CHUNK, clip_seeds, save_pictures, to_bytes
+from htsr.evaluation.evaluate import CHUNK, check_fit, clip_seeds
+from htsr.evaluation.pictures import save_pictures, to_bytes
+from htsr.evaluation.result import save_json
 from htsr.metrics import bootstrap_interval, psnr
-from htsr.metrics.curves import save_json
 from htsr.models.htsr.hierarchy import Level, RolloutState
 from htsr.models.htsr.model import HTSR
 from htsr.ops import noise as noise_lib

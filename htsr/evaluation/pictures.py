@@ -1,6 +1,6 @@
-"""Strips and GIFs of an evaluation's clips, predicted again."""
+"""Pictures of a result: its curves, and strips and GIFs of its clips, predicted again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +8,40 @@ import numpy as np
 
 from htsr.data.clips import Clips
 from htsr.evaluation.baselines import MODEL
+from htsr.evaluation.evaluate import predict
+from htsr.evaluation.result import Result
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
 from htsr.report import figures
 from htsr.report.prediction import GIF_FRAMES
+from htsr.report.tables import bands, title
 
-CHUNK = 50  # predicted frames at once
 GIF_SAMPLES = 3
 RULE = "PSNR of the first sample averaged over the horizon"
 
 
-def illustrate(
-    model: VideoModel, clips: Clips, curves: Curves, settings: Mapping[str, Any], count: int, out: Path
-) -> list[dict[str, Any]]:
-    """Strips and GIFs of some clips, predicted again."""
-    pictures = []
-    for picture in chosen_clips(curves, MODEL)[:count]:
+def illustrate(result: Result, model: VideoModel, clips: Clips, num_pictures: int = 6) -> list[dict[str, Any]]:
+    """Draw the curves of a result, and strips and GIFs of some of its clips, predicted again.
+
+    Args:
+        result: of the model on the clips.
+        model: predicts.
+        clips: of the evaluation.
+        num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
+            the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
+
+    Returns:
+        Which clips were drawn, why, and the names of their files.
+    """
+    reduced, settings, pictures = result.reduced, result.provenance, []
+    figures.save_curves(result.file(".png"), bands(reduced, settings), "Open-loop prediction", title(settings))
+    for picture in chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]:
         truth, samples = predict_clip(model, clips, picture["clip"], settings)
         names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
         difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
         rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
-        pictures.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, settings["context"])})
+        drawn = save_pictures(result.folder, f"clip_{picture['clip']}", rows, settings["context"])
+        pictures.append({**picture, **drawn})
     return pictures
 
 
@@ -56,15 +69,7 @@ def predict_clip(
     """
     context, horizon = settings["context"], settings["horizon"]
     (clip,) = next(clips.examples(index + 1, index, 1))
-    chunks = model.rollout_chunks(
-        clip[None, :context],
-        horizon,
-        num_samples=settings["num_samples"],
-        seed=clip_seeds(settings["seed"], [index]),
-        noise="sample" if settings["noise"] == "sample" else "mean",
-        rows=settings.get("rows", 1),  # which the oldest results do not say
-        chunk=CHUNK,
-    )
+    chunks = predict(model, clip[None, :context], [index], settings)
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
     truth = to_bytes(clip[: context + horizon])
     return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
@@ -81,9 +86,3 @@ def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context:
 def to_bytes(frames: np.ndarray) -> np.ndarray:
     """Frames in [0, 1] as uint8, for pictures; what is not a number is black."""
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
-
-
-def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
-    """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
-    states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
-    return (np.array(states) >> 1).astype(np.int32)

@@ -61,13 +61,14 @@ class Curves:
                 }
 
     @classmethod
-    def load(cls, path: str | Path) -> "Curves":
-        """Read the values that ``save`` wrote to a ``.npz`` file into memory."""
+    def load(cls, path: str | Path, metric: str | None = None) -> "Curves":
+        """Read the values that ``save`` wrote into memory, those of one metric (``psnr``, of any convention) or all."""
         series: dict[str, dict[str, np.ndarray]] = {}
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
-                owner, _, metric = name.rpartition("/")
-                series.setdefault(owner, {})[metric] = arrays[name]
+                owner, _, column = name.rpartition("/")
+                if metric in (None, column.rpartition(".")[2]):
+                    series.setdefault(owner, {})[column] = arrays[name]
         curves = cls()
         for owner, values in series.items():
             curves.add(owner, values)
@@ -205,19 +206,13 @@ class Curves:
         }
         return {"metrics": metrics, "curves": curves, "differences": differences}
 
-    def save(
-        self, folder: str | Path, reduced: Mapping[str, Any], provenance: Mapping[str, Any], name="curves"
-    ) -> None:
-        """Write ``<name>.npz`` (every value, ``<series>/<metric>``: ``(sample, clip, lead time)``) and ``<name>.json``.
-
-        The JSON file holds ``provenance`` and what ``reduce`` returned; values that are not finite are ``null``.
-        """
-        with zipfile.ZipFile(Path(folder) / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+    def save(self, path: str | Path) -> None:
+        """Write every value to a ``.npz`` file: ``<series>/<metric>``, ``(sample, clip, lead time)``."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for series in self.series:
                 for metric in self._of(series):
                     with archive.open(f"{series}/{metric}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, self.array(series, metric), allow_pickle=False)
-        save_json(Path(folder) / f"{name}.json", {"provenance": provenance, **reduced})
 
     def _reader(
         self, series: str, metric: str, rule: str, select: Select, best_sample: Callable[..., np.ndarray]
@@ -254,7 +249,8 @@ class Curves:
             series: {metric: column.shape for metric, column in metrics.items()}
             for series, metrics in self._values.items()
         }
-        save_json(self._folder / _LAYOUT, layout)
+        with new_file(self._folder / _LAYOUT) as file:
+            json.dump(layout, file)
 
 
 class Reduced(NamedTuple):
@@ -319,23 +315,6 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
     weights = _resampling(len(values), seed)
     low, high = _interval(None if weights is None else weights @ values.reshape(len(values), -1), values[0].size)
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
-
-
-def save_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader takes, whole or not at all: values that are not finite are null."""
-    with new_file(path) as file:
-        file.write(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say: lists for arrays, null for values that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _resampling(num_clips: int, seed: int) -> np.ndarray | None:

@@ -13,8 +13,8 @@ from htsr.data.clips import Clips
 from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.evaluation import latents
+from htsr.evaluation.evaluate import clip_seeds
 from htsr.evaluation.latents import REDRAWS, diagnose
-from htsr.evaluation.pictures import clip_seeds
 from htsr.models import build_model
 from htsr.ops import noise
 from htsr.report import figures
