@@ -13,6 +13,11 @@ from typing import Any
 from htsr.errors import InputError
 from htsr.runs.folder import find_run, pretrained_names, pretrained_run, read_run_config
 
+# Keys of the sections that have a flag of their own.
+FLAGS = {
+    "eval": ("context", "horizon", "num_examples", "num_samples", "metric_mode", "select", "fvd"),
+    "data": ("datadir",),
+}
 FIXED = ("data.name", "data.persons", "data.seq_len", "data.batch_size")
 # A protocol does not fix these.
 BESIDE_PROTOCOL = ("eval.batch_size", "eval.rows", "eval.num_pictures", "data.datadir")
@@ -28,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--eval-seq-len", type=int, help="frames in all: context and predicted ones")
     length.add_argument("--horizon", type=int, help="predicted frames (default: the run's eval.horizon)")
-    parser.add_argument("--open-loop-ctx", type=int, help="context frames (default: the run's eval.context)")
+    parser.add_argument("--open-loop-ctx", dest="context", type=int, help="context frames (default: eval.context)")
     parser.add_argument("--num-examples", type=int, help="clips to evaluate, as eval.num_examples")
     parser.add_argument("--num-samples", type=int, help="futures per clip, as eval.num_samples")
     parser.add_argument("--metric-mode", help="whose convention of metrics: htsr-1 (default), openstl, cms, cwvae, ...")
@@ -93,19 +98,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The keys of eval and data that were given as flags."""
-    evaluation = {
-        "context": args.open_loop_ctx,
-        "horizon": args.horizon,
-        "num_examples": args.num_examples,
-        "num_samples": args.num_samples,
-        "metric_mode": args.metric_mode,
-        "select": args.select,
-        "fvd": args.fvd,
-    }
-    data = {"datadir": args.datadir}
     return {
-        section: {name: value for name, value in values.items() if value is not None}
-        for section, values in {"eval": evaluation, "data": data}.items()
+        section: {name: value for name in names if (value := getattr(args, name)) is not None}
+        for section, names in FLAGS.items()
     }
 
 

@@ -176,14 +176,9 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
 
 
 def save(out: Path, context: Context, prediction: np.ndarray, report: dict, truth: np.ndarray | None = None) -> None:
-    """Write ``FILES``; those of an earlier prediction are deleted first, so that two are never mixed.
+    """Write ``FILES``: a prediction (num_samples, horizon, height, width, channel) and the truth where it is known.
 
-    Args:
-        out: the folder.
-        context: what the prediction starts from.
-        prediction: uint8 (num_samples, horizon, height, width, channel).
-        report: what predict.json says.
-        truth: uint8 (horizon, height, width, channel), where it is known.
+    Those of an earlier prediction are deleted first, so that two are never mixed.
     """
     from htsr.report.prediction import PICTURED, label_futures, save_pictures
 

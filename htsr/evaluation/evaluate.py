@@ -102,6 +102,7 @@ def evaluate(
     clips.examples(total)  # refuses a number that is not there
     units = clips.source.units or (0.0, 1.0)
     no_fvd = "not asked for: eval.fvd=false" if not fvd else missing_weights()
+    compared = None if no_fvd else min(fvd_frames, horizon)
     scorer = Scorer(
         mode,
         clips.shape[1:],
@@ -109,7 +110,7 @@ def evaluate(
         digits=digits and clips.source.labels is not None and len(clips.source.labels(0)) <= MAX_DIGITS,
         thresholds=thresholds,
         units=units,
-        fvd_frames=None if no_fvd else min(fvd_frames, horizon),
+        fvd_frames=compared,
         num_samples=num_samples,
     )
     settings = {
@@ -121,7 +122,7 @@ def evaluate(
         "select": select,
         "metric_mode": mode.name,
         "lpips": lpips,
-        "fvd_frames": None if no_fvd else min(fvd_frames, horizon),
+        "fvd_frames": compared,
         "thresholds": list(thresholds),
         "digits": digits,
         **(provenance or {}),
@@ -144,14 +145,7 @@ def evaluate(
 def predict(
     model: VideoModel, context: np.ndarray, indices: Iterable[int], settings: Mapping[str, Any]
 ) -> Iterator[np.ndarray]:
-    """Predict clips as an evaluation does: consecutive pieces of their futures.
-
-    Args:
-        model: predicts.
-        context: the first frames of the clips, ``(clip, time, height, width, channel)``.
-        indices: of the clips.
-        settings: ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``rows`` of the evaluation.
-    """
+    """Predict the clips of these indices after their context as the evaluation of these settings does, in pieces."""
     return model.rollout_chunks(
         context,
         settings["horizon"],

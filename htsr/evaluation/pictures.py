@@ -12,8 +12,8 @@ from htsr.evaluation.evaluate import predict
 from htsr.evaluation.result import Result
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
-from htsr.report import figures
-from htsr.report.prediction import GIF_FRAMES
+from htsr.report import figures, plots
+from htsr.report.prediction import GIF_FRAMES, label_futures
 from htsr.report.tables import bands, title
 
 GIF_SAMPLES = 3
@@ -25,24 +25,28 @@ def illustrate(result: Result, model: VideoModel, clips: Clips, num_pictures: in
 
     Args:
         result: of the model on the clips.
-        model: predicts.
-        clips: of the evaluation.
+        model, clips: of the evaluation.
         num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
             the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
 
     Returns:
         Which clips were drawn, why, and the names of their files.
     """
-    reduced, settings, pictures = result.reduced, result.provenance, []
-    figures.save_curves(result.file(".png"), bands(reduced, settings), "Open-loop prediction", title(settings))
+    settings, pictures = result.provenance, []
+    draw_curves(result)
     for picture in chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]:
         truth, samples = predict_clip(model, clips, picture["clip"], settings)
-        names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
         difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
-        rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
+        rows = {clips.label("truth"): truth, **label_futures(samples), "difference": difference}
         drawn = save_pictures(result.folder, f"clip_{picture['clip']}", rows, settings["context"])
         pictures.append({**picture, **drawn})
     return pictures
+
+
+def draw_curves(result: Result) -> None:
+    """Plot the horizon curves of a result."""
+    about = result.provenance
+    plots.save_curves(result.file(".png"), bands(result.reduced, about), "Open-loop prediction", title(about))
 
 
 def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
@@ -57,22 +61,15 @@ def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
 
 def predict_clip(
     model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A clip of the evaluation, uint8 ``(context + horizon, ...)``, and its first predictions, led by the context.
-
-    Args:
-        model: predicts.
-        clips: of the evaluation.
-        index: of the clip.
-        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``rows`` of the
-            evaluation.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """A clip of the evaluation of these settings, uint8 ``(context + horizon, ...)``, and its first predictions, led by
+    the context."""
     context, horizon = settings["context"], settings["horizon"]
     (clip,) = next(clips.examples(index + 1, index, 1))
     chunks = predict(model, clip[None, :context], [index], settings)
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
     truth = to_bytes(clip[: context + horizon])
-    return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
+    return truth, np.stack([np.concatenate([truth[:context], sample]) for sample in predicted])
 
 
 def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:

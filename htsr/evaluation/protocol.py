@@ -46,11 +46,7 @@ class Protocol(NamedTuple):
 
 
 def check_eval(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the eval section of a config, which ``evaluate`` and ``illustrate`` share, and fill in the defaults.
-
-    Raises:
-        InputError: for an unknown key or a wrong type in it.
-    """
+    """Check the eval section of a config, which ``evaluate`` and ``illustrate`` share, and fill in the defaults."""
     return check_section("eval", values, (evaluate, illustrate), reserved=(*SET_BY_PROGRAM, "result"))
 
 

@@ -10,10 +10,11 @@ from htsr.data.clips import Clips
 from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
 from htsr.evaluation.result import Unfinished
 from htsr.metrics import METRIC_SPEC, Curves, Mode, frechet_distance
-from htsr.metrics.curves import CONFIDENCE, RESAMPLES, Select
+from htsr.metrics.curves import Select
 from htsr.metrics.frame import MAX_PSNR
 from htsr.metrics.fvd import describe
 from htsr.metrics.metric import METRICS
+from htsr.metrics.statistics import CONFIDENCE, RESAMPLES
 from htsr.runs import environment
 
 _BEST_RULES = {
@@ -30,15 +31,9 @@ def provenance_of(
     metrics: Iterable[str],
     no_fvd: str | None,
 ) -> dict[str, Any]:
-    """Return what a result says of itself.
+    """Return what a result says of itself: ``settings``, all else that is known, and warnings.
 
-    Args:
-        found: all values.
-        clips: what was predicted.
-        mode: the convention of the frame metrics.
-        settings: of the evaluation, and whatever else its caller knows.
-        metrics: the names of the reduced metrics.
-        no_fvd: why there is no FVD; None where its features are there.
+    Without the features of FVD ``no_fvd`` is the reason; ``metrics`` are those that the values were reduced to.
     """
     curves, select = found.curves, settings["select"]
     names = {metric.partition("@")[0] for metric in metrics}
@@ -69,12 +64,8 @@ def provenance_of(
 
 def _exact_frames(curves: Curves) -> dict[str, int]:
     """Of every series, the frames that are the true ones."""
-    found = {}
-    for series in curves.series:
-        for metric in curves.metrics(series):
-            if metric.rpartition(".")[2] == "psnr":
-                found[series] = int((curves.array(series, metric) >= MAX_PSNR).sum())
-    return found
+    psnr = {s: metric for s in curves.series for metric in curves.metrics(s) if metric.rpartition(".")[2] == "psnr"}
+    return {series: int((curves.array(series, metric) >= MAX_PSNR).sum()) for series, metric in psnr.items()}
 
 
 def _frechet(features: Curves, num_frames: int) -> dict[str, Any] | str:
@@ -98,15 +89,13 @@ def _published_rows(mode: Mode, curves: Curves, rule: str, select: Select) -> di
 
 
 def _warnings(report: Mapping[str, Any], curves: Curves, mode: Mode) -> list[str]:
-    found = []
-    metric = next(iter(curves.metrics(MODEL)))
-    missing = int(np.isnan(curves.array(MODEL, metric)).any(axis=2).sum())
-    if missing:
-        found.append(f"{missing} predictions hold values that are not numbers")
-    if mode.warning:
-        found.append(mode.warning)
-    if mode.name == METRIC_SPEC and "ssim" not in curves.metrics(MODEL):
-        found.append("SSIM is left out: its window takes frames of at least 11x11 pixels")
-    if report.get("seen_in_training"):
-        found.append(report["seen_in_training"])
-    return found
+    metrics = curves.metrics(MODEL)
+    missing = int(np.isnan(curves.array(MODEL, metrics[0])).any(axis=2).sum())
+    no_ssim = mode.name == METRIC_SPEC and "ssim" not in metrics
+    found = [
+        f"{missing} predictions hold values that are not numbers" if missing else "",
+        mode.warning,
+        "SSIM is left out: its window takes frames of at least 11x11 pixels" if no_ssim else "",
+        report.get("seen_in_training"),
+    ]
+    return [text for text in found if text]

@@ -33,8 +33,9 @@ class Result(NamedTuple):
         return Curves.load(self.file(".npz"))
 
     def file(self, suffix: str) -> Path:
-        """The file of the folder that holds the numbers, the values or their plot: ``.json``, ``.npz`` or ``.png``."""
-        return self.folder / f"{file_name(self.provenance['metric_mode'])}{suffix}"
+        """The file of numbers, values or plot (``.json``, ``.npz``, ``.png``); another convention names it."""
+        mode = self.provenance["metric_mode"]
+        return self.folder / ("curves" + ("" if mode == METRIC_SPEC else f".{mode}") + suffix)
 
     def save(self) -> None:
         """Write the file of numbers: ``provenance`` and what ``Curves.reduce`` returned."""
@@ -122,11 +123,6 @@ class Unfinished:
         return True
 
 
-def file_name(metric_mode: str) -> str:
-    """What files of results are called: ``curves``, and with another convention's metrics ``curves.openstl``."""
-    return "curves" if metric_mode == METRIC_SPEC else f"curves.{metric_mode}"
-
-
 def clips_sha256(clip: np.ndarray) -> str:
     """What identifies clips ``(clip, time, height, width, channel)``: the SHA-256 of the digests of their values."""
     return hashlib.sha256(_digests(clip)).hexdigest()
@@ -140,13 +136,7 @@ def save_json(path: Path, content: Any) -> None:
 
 def plain(value: Any) -> Any:
     """What JSON can say: lists for arrays, null for values that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return json.loads(json.dumps(value, default=lambda array: array.tolist()), parse_constant=lambda _: None)
 
 
 def _digests(clip: np.ndarray) -> bytes:

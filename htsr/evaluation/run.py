@@ -113,11 +113,10 @@ def summary(found: Result, all_metrics: bool = False) -> str:
     """Return what the terminal shows of a result: the headlines, or all metrics, FVD, warnings."""
     report = found.provenance
     lines = [table(found.reduced, report, MODEL, all_metrics), ""]
-    if isinstance(report["fvd"], dict):
-        values = ", ".join(f"{series} {value:.1f}" for series, value in report["fvd"]["values"].items())
-        lines.append(f"FVD ({report['fvd']['spec']}): {values}")
-    else:
-        lines.append(f"FVD {report['fvd']}")
+    fvd = report["fvd"]
+    if isinstance(fvd, dict):
+        fvd = f"({fvd['spec']}): " + ", ".join(f"{series} {value:.1f}" for series, value in fvd["values"].items())
+    lines.append(f"FVD {fvd}")
     if "published_row" in report:
         rows = report["published_row"]
         names = list(rows[MODEL])
@@ -143,10 +142,8 @@ def _present(result: Result, model, clips, protocol: Protocol, num_pictures, lat
 
 
 def _check_first_clip(protocol: Protocol, clips: Clips) -> None:
-    if protocol.first_clip_sha256 is None:
-        return
     found = clips_sha256(next(clips.examples(1)))
-    if found != protocol.first_clip_sha256:
+    if protocol.first_clip_sha256 not in (None, found):
         raise InputError(
             f"the first clip is not that of the protocol: expected SHA-256 {protocol.first_clip_sha256}, received "
             f"{found}; give the protocol's data with --datadir, or {AFTER_EDITING}"

@@ -22,7 +22,7 @@ from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
-from htsr.report import figures
+from htsr.report import plots
 from htsr.runs import checkpoints, trained_on
 from htsr.training import schedules
 from htsr.training.adam import Adam
@@ -225,7 +225,7 @@ class _Loop(keras.callbacks.Callback):
     def _draw(self):
         try:
             self.validation.draw(self.step, self.log)
-            figures.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
+            plots.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
         except Exception as error:  # no picture is worth a training
             self._bar.write(f"pictures of step {self.step} not drawn: {' '.join(str(error).split())}", file=sys.stderr)
 

@@ -9,7 +9,7 @@ import pytest
 from htsr import metrics
 from htsr.errors import InputError
 from htsr.evaluation.result import Result
-from htsr.metrics import curves as curves_module
+from htsr.metrics import statistics
 from htsr.metrics.metric import columns
 
 
@@ -196,7 +196,7 @@ def test_many_lead_times_are_reduced_in_blocks(monkeypatch):
     curves = metrics.Curves()
     curves.add("model", {"psnr": rng.random((1, 5, 150)), "mse": rng.random((1, 5, 150))})
     whole = curves.reduce("model")["curves"]["model"]
-    monkeypatch.setattr(curves_module, "_BLOCK", 7)
+    monkeypatch.setattr(statistics, "_BLOCK", 7)
     blocks = curves.reduce("model")["curves"]["model"]
     for column, curve in whole.items():
         for end in ("mean", "low", "high"):

@@ -469,7 +469,7 @@ def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, ca
     rows = []
     monkeypatch.setattr(pictures.figures, "save_strip", lambda path, clips, context: rows.extend(clips))
     titles = []
-    monkeypatch.setattr(pictures.figures, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle))
+    monkeypatch.setattr(pictures.plots, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle))
     clips = Clips(Synthetic(), batch_size=4)
     run(Oracle(clips.source), clips, tmp_path, num_pictures=1)
     assert "6 clips (synthetic stand-in for KTH), 3 context frames" in capsys.readouterr().out
