@@ -34,8 +34,8 @@ class Reduced(NamedTuple):
         return means[0] if self.column.combine is None else self.column.combine(*means)
 
 
-def curve_of(columns: list[Reduced], weights: np.ndarray | None) -> dict[str, Any]:
-    """The curve of a column, or of the difference of two, over the same resampled clips."""
+def curve_of(columns: list[Reduced], weights: np.ndarray) -> dict[str, Any]:
+    """Reduce a column, or the difference of two, to its curve over the same resampled clips."""
     clips, leads = columns[0].shape
     totals = [[np.zeros(clips) for _ in column.readers] for column in columns]
     blocks = []
@@ -73,15 +73,14 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
         Lower and upper ends, float64 ``(...)``; NaN for a single clip, about which nothing can be said.
     """
     values = np.asarray(values, np.float64)
-    weights = resampling(len(values), seed)
-    low, high = _interval(None if weights is None else weights @ values.reshape(len(values), -1), values[0].size)
+    low, high = _interval(resampling(len(values), seed) @ values.reshape(len(values), -1))
     return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
-def resampling(num_clips: int, seed: int) -> np.ndarray | None:
-    """Bootstrap weights ``(resample, clip)``, rows summing to 1; None for a single clip."""
+def resampling(num_clips: int, seed: int) -> np.ndarray:
+    """Draw bootstrap weights ``(resample, clip)``, rows summing to 1; NaN for a single clip."""
     if num_clips < 2:
-        return None
+        return np.full((1, num_clips), np.nan)
     equal = np.full(num_clips, 1 / num_clips)
     return np.random.default_rng(seed).multinomial(num_clips, equal, size=RESAMPLES) / num_clips
 
@@ -123,7 +122,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _reduced(
-    columns: list[Reduced], values: list[list[np.ndarray]], weights: np.ndarray | None
+    columns: list[Reduced], values: list[list[np.ndarray]], weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and interval ``(lead time,)`` of components ``(clip, lead time)``, combined; the difference of two columns.
 
@@ -139,15 +138,12 @@ def _reduced(
 
     with np.errstate(invalid="ignore"):
         mean = combined(lambda component: component.mean(axis=0))
-        resampled = None if weights is None else combined(lambda component: weights @ component)
-    return mean, *_interval(resampled, mean.size)
+        resampled = combined(lambda component: weights @ component)
+    return mean, *_interval(resampled)
 
 
-def _interval(resampled: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _interval(resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The middle 95 % of ``(resample, value)``; resamples in which a ratio is undefined are left out."""
-    if resampled is None:
-        nothing = np.full(size, np.nan)
-        return nothing, nothing
     tail = (1 - CONFIDENCE) / 2
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.filterwarnings("ignore", "All-NaN slice")

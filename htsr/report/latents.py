@@ -16,7 +16,7 @@ ALL_LEVELS = "all levels"
 
 
 def table(report: dict[str, Any]) -> str:
-    """The numbers of ``diagnose`` as text: a row a level, a column a lead time, and the warnings."""
+    """Return the numbers of ``diagnose`` as text: a row a level, a column a lead time, and the warnings."""
     numbers = ("kl_per_frame", "kl_per_tick", "prior_stddev", "posterior_stddev", "redraw_share_mean")
     levels = [["level", "period", "active units", "by variance", "KL/frame", "KL/tick", "prior stddev"]]
     levels[0] += ["posterior stddev", "redraw share"]
@@ -35,7 +35,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def warnings_of(report: dict[str, Any], imagine_from: int | None) -> list[str]:
-    """What a reader should not overlook, in words."""
+    """Say what a reader should not overlook."""
     context, end = report["context"], report["context"] + report["horizon"]
     everything, texts = report["redraw_stddev_all"]["mean"].mean(), []
     if imagine_from is not None and imagine_from < end:

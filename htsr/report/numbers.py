@@ -13,9 +13,9 @@ _MARKS = {"better": "▲", "worse": "▼"}
 
 def cards(content: Content) -> str:
     """The headline metrics over the whole horizon, the reference's beside those of the other series."""
-    shown = [metric for metric in content.metrics if metric.headline is not None] or content.metrics
+    first = [metric for metric in content.metrics if metric.headline is not None] or content.metrics
     made = []
-    for metric in shown[:HEADLINES]:
+    for metric in first[:HEADLINES]:
         lines = [line for line in metric.lines if line.label == line.series]
         values = {line.series: content.value(line, None) for line in lines}
         differences = {line.series: content.difference(line, None) for line in lines if line.paired}
@@ -30,8 +30,8 @@ def cards(content: Content) -> str:
 def choice(metric: Metric, chosen: bool) -> str:
     """The button that chooses a metric."""
     return (
-        f'<label><input type="radio" name="metric" value="{shown(metric.name)}"{" checked" if chosen else ""}>'
-        f"<span>{shown(metric.label)}</span></label>"
+        f'<label><input type="radio" name="metric" value="{escaped(metric.name)}"{" checked" if chosen else ""}>'
+        f"<span>{escaped(metric.label)}</span></label>"
     )
 
 
@@ -41,7 +41,7 @@ def table(content: Content, metric: Metric) -> str:
     heads = ['<th scope="col">frame</th>']
     for line in metric.lines:
         key = f'<svg class="key s{line.style}" viewBox="0 0 34 8" aria-hidden="true"><path d="M0 4H34"/></svg>'
-        heads.append(f'<th scope="col">{key}<span>{shown(line.label)}</span></th>')
+        heads.append(f'<th scope="col">{key}<span>{escaped(line.label)}</span></th>')
     rows = [f"<tr>{''.join(heads)}</tr></thead><tbody>"]
     for lead in [*leads(horizon), None]:
         cells = ['<th scope="row" class="mean">all</th>' if lead is None else f'<th scope="row">+{lead}</th>']
@@ -49,21 +49,23 @@ def table(content: Content, metric: Metric) -> str:
             p = content.p_values.get(metric.name, {}).get(line.label) if lead is None else None
             cells.append(_cell(metric, content.value(line, lead), content.difference(line, lead), p, content.reference))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    label = shown(metric.label)
+    label = escaped(metric.label)
     return (
-        f'<section data-metric="{shown(metric.name)}"><h3>{label} <span class="quiet">{_aim(metric)}</span></h3>'
+        f'<section data-metric="{escaped(metric.name)}"><h3>{label} <span class="quiet">{_aim(metric)}</span></h3>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table of {label}"><table><thead>'
         f"{''.join(rows)}</tbody></table></div></section>"
     )
 
 
 def scalar(value: Any) -> str:
+    """A number of four digits, or another value, as HTML."""
     if isinstance(value, float) or value is None:
         return _number(finite(value))
-    return shown(value)
+    return escaped(value)
 
 
-def shown(value: Any) -> str:
+def escaped(value: Any) -> str:
+    """A value as text that cannot become markup."""
     return escape(str(value))
 
 
@@ -71,7 +73,7 @@ def _card(content: Content, metric: Metric, values: Mapping[str, Value], differe
     own = values.get(content.reference, Value())
     interval = _interval(own, metric.digits)
     return (
-        f'<article class="card"><h3>{shown(metric.label)} <span class="quiet">{_aim(metric)}</span></h3>'
+        f'<article class="card"><h3>{escaped(metric.label)} <span class="quiet">{_aim(metric)}</span></h3>'
         f'<p class="big">{_number(own.mean, metric.digits)}{interval and f" <small>{interval}</small>"}</p>'
         f"{_sentence(content, metric, values, differences)}{_forest(content, metric, values)}</article>"
     )
@@ -92,11 +94,11 @@ def _sentence(content: Content, metric: Metric, values: Mapping[str, Value], dif
     p = content.p_values.get(metric.name, {}).get(rival)
     gap += "" if p is None else f", {_p_value(p)}"
     if verdict:
-        words = f"<b>{_MARKS[verdict]} {verdict} than {shown(rival)}</b>, {rank}: difference {gap}"
+        words = f"<b>{_MARKS[verdict]} {verdict} than {escaped(rival)}</b>, {rank}: difference {gap}"
     elif difference.low is None:
-        words = f"difference from {shown(rival)}, {rank}: {gap}, without an interval"
+        words = f"difference from {escaped(rival)}, {rank}: {gap}, without an interval"
     else:
-        words = f"<b>≈ no clear difference</b> from {shown(rival)}, {rank}: {gap}"
+        words = f"<b>≈ no clear difference</b> from {escaped(rival)}, {rank}: {gap}"
     return f'<p class="verdict {verdict}">{words}</p>'
 
 
@@ -113,10 +115,9 @@ def _forest(content: Content, metric: Metric, values: Mapping[str, Value]) -> st
             marks += f'<i class="interval" style="left:{left:.1f}%;width:{right - left:.1f}%"></i>'
         if mean is not None:
             marks += f'<i class="point" style="left:{mean:.1f}%"></i>'
-        rows.append(
-            f'<span class="name">{shown(name)}</span><span class="track s{styles.index(name) % STYLES}">{marks}</span>'
-            f"<span>{_number(value.mean, metric.digits)}</span>"
-        )
+        track = f'<span class="track s{styles.index(name) % STYLES}">{marks}</span>'
+        number = _number(value.mean, metric.digits)
+        rows.append(f'<span class="name">{escaped(name)}</span>{track}<span>{number}</span>')
     way = {"higher": '<span class="way right">better →</span>', "lower": '<span class="way">← better</span>'}
     return f'<div class="forest">{"".join(rows)}{way.get(metric.better or "", "")}</div>'
 
@@ -128,7 +129,7 @@ def _aim(metric: Metric) -> str:
 def _cell(metric: Metric, value: Value, difference: Value, p: float | None, reference: str) -> str:
     interval, verdict = _interval(value, metric.digits), _verdict(difference, metric.better)
     text = _number(value.mean, metric.digits) + (f"<small>{interval}</small>" if interval else "")
-    words = [f"{_MARKS[verdict]} {shown(reference)} {verdict}"] if verdict else []
+    words = [f"{_MARKS[verdict]} {escaped(reference)} {verdict}"] if verdict else []
     words += [] if p is None else [_p_value(p)]
     if words:
         text += f'<span class="verdict {verdict}">{", ".join(words)}</span>'

@@ -90,7 +90,7 @@ def save_training_curves(path: str | Path, records: Sequence[Mapping[str, object
 
 
 def begin(count: int, title: str, subtitle: str) -> tuple[Figure, list]:
-    """A figure with its panels, at most three side by side."""
+    """Begin a figure: itself and its panels, at most three side by side."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 1.1), dpi=120, layout="constrained")
@@ -104,7 +104,7 @@ def begin(count: int, title: str, subtitle: str) -> tuple[Figure, list]:
 
 
 def looks_of(names: Iterable[str]) -> dict[str, dict]:
-    """The look of every series by name."""
+    """Give every series its look."""
     return {name: _look(index) for index, name in enumerate(dict.fromkeys(names))}
 
 

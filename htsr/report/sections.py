@@ -7,7 +7,7 @@ from typing import Any
 
 from htsr.errors import InputError
 from htsr.report.content import Content, Picture, finite
-from htsr.report.numbers import scalar, shown
+from htsr.report.numbers import escaped, scalar
 from htsr.report.tables import bare_name
 
 MIME = {".gif": "image/gif", ".png": "image/png"}
@@ -19,13 +19,13 @@ def badges(provenance: Mapping[str, Any]) -> str:
     """What a reader must know first: data that stand in for others, foreign conventions, the split."""
     items = []
     if provenance.get("note"):
-        items.append(f'<li class="loud">{shown(provenance["note"])}</li>')
+        items.append(f'<li class="loud">{escaped(provenance["note"])}</li>')
     if provenance.get("metric_mode") not in (None, provenance.get("metric_spec")):
-        items.append(f'<li class="loud">metrics by the convention of {shown(provenance["metric_mode"])}</li>')
+        items.append(f'<li class="loud">metrics by the convention of {escaped(provenance["metric_mode"])}</li>')
     elif provenance.get("metric_spec"):
-        items.append(f"<li>metrics {shown(provenance['metric_spec'])}</li>")
+        items.append(f"<li>metrics {escaped(provenance['metric_spec'])}</li>")
     if provenance.get("split"):
-        items.append(f"<li>{shown(provenance['split'])} split</li>")
+        items.append(f"<li>{escaped(provenance['split'])} split</li>")
     return f'<ul class="badges">{"".join(items)}</ul>' if items else ""
 
 
@@ -52,7 +52,7 @@ def facts(provenance: Mapping[str, Any]) -> str:
         "Training step": checkpoint.get("step") if isinstance(checkpoint, Mapping) else checkpoint,
         "Seed": provenance.get("seed"),
     }
-    cells = [f"<div><dt>{name}</dt><dd>{shown(fact)}</dd></div>" for name, fact in known.items() if fact is not None]
+    cells = [f"<div><dt>{name}</dt><dd>{escaped(fact)}</dd></div>" for name, fact in known.items() if fact is not None]
     return f'<dl class="facts">{"".join(cells)}</dl>' if cells else ""
 
 
@@ -64,7 +64,7 @@ def links(sections: Iterable[str]) -> str:
 
 def warnings(warnings: Sequence[str]) -> str:
     """In a frame, each on a line."""
-    items = "".join(f"<li>⚠ Warning: {shown(warning)}</li>" for warning in warnings)
+    items = "".join(f"<li>⚠ Warning: {escaped(warning)}</li>" for warning in warnings)
     return f'<aside class="warnings"><ul>{items}</ul></aside>' if items else ""
 
 
@@ -90,7 +90,7 @@ def notes(content: Content) -> str:
     fvd = provenance.get("fvd")
     if fvd:
         lines.append(f"FVD: {fvd.get('spec', '') if isinstance(fvd, Mapping) else fvd}")
-    return f'<ul class="notes">{"".join(f"<li>{shown(line)}</li>" for line in lines)}</ul>' if lines else ""
+    return f'<ul class="notes">{"".join(f"<li>{escaped(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
 def gallery(pictures: Sequence[Picture]) -> str:
@@ -123,7 +123,7 @@ def published(content: Content) -> str:
     if not all(isinstance(row, Mapping) for row in rows.values()):
         rows = {content.reference: rows}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    cells = [[shown(series), *(scalar(row.get(name)) for name in names)] for series, row in rows.items()]
+    cells = [[escaped(series), *(scalar(row.get(name)) for name in names)] for series, row in rows.items()]
     mode = content.provenance.get("metric_mode", "its project")
     return _section("published", f"As the tables of {mode} have it", _grid("Published row", ["", *names], cells))
 
@@ -140,7 +140,7 @@ def definitions(content: Content) -> str:
 def record(provenance: Mapping[str, Any]) -> str:
     """Everything else that is known of how the numbers came about."""
     facts = _flat(provenance).items()
-    rows = "".join(f'<tr><th scope="row">{shown(key)}</th><td>{shown(value)}</td></tr>' for key, value in facts)
+    rows = "".join(f'<tr><th scope="row">{escaped(key)}</th><td>{escaped(value)}</td></tr>' for key, value in facts)
     summary = "<summary>How these numbers came about</summary>"
     body = f'<details class="more">{summary}<table class="record"><tbody>{rows}</tbody></table></details>'
     return _section("provenance", "Provenance", body if rows else "")
@@ -151,8 +151,8 @@ def _figures(pictures: Sequence[Picture]) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    title, alternative = shown(picture.title), shown(picture.alternative)
-    detail = f'<span class="quiet">{shown(picture.detail)}</span>' if picture.detail else ""
+    title, alternative = escaped(picture.title), escaped(picture.alternative)
+    detail = f'<span class="quiet">{escaped(picture.detail)}</span>' if picture.detail else ""
     body = f"<figcaption><b>{title}</b>{detail}</figcaption>"
     if picture.animation:
         body += f'<img class="moving" alt="Animation of {alternative}" src="{_uri(picture.animation)}">'
@@ -174,7 +174,7 @@ def _uri(path: Path) -> str:
 
 def _grid(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose cells are HTML; the first one of a row is its head."""
-    head = "".join(f'<th scope="col">{shown(name)}</th>' for name in heads)
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in heads)
     lines = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>' for first, *rest in rows
     )
@@ -184,9 +184,9 @@ def _grid(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     )
 
 
-def _terms(summary: str, terms: Mapping[str, str], shown: bool) -> str:
-    items = "".join(f"<dt>{shown(name)}</dt><dd>{shown(text)}</dd>" for name, text in terms.items())
-    opened = " open" if shown else ""
+def _terms(summary: str, terms: Mapping[str, str], is_open: bool) -> str:
+    items = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>" for name, text in terms.items())
+    opened = " open" if is_open else ""
     head = f'<details class="more"{opened}><summary>{summary}</summary><dl class="definitions">'
     return f"{head}{items}</dl></details>" if items else ""
 
@@ -204,4 +204,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _section(name: str, heading: str, body: str) -> str:
-    return f'<section id="{name}"><h2>{shown(heading)}</h2>\n{body}\n</section>' if body else ""
+    return f'<section id="{name}"><h2>{escaped(heading)}</h2>\n{body}\n</section>' if body else ""
