@@ -62,7 +62,7 @@ def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
 def predict_clip(
     model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predict a clip as the evaluation of these settings did: the truth and futures, uint8 ``(context + horizon, ...)``."""
+    """Predict a clip as the evaluation of these settings did: truth and futures, uint8 ``(context + horizon, ...)``."""
     context, horizon = settings["context"], settings["horizon"]
     (clip,) = next(clips.examples(index + 1, index, 1))
     chunks = predict(model, clip[None, :context], [index], settings)

@@ -33,7 +33,7 @@ class Result(NamedTuple):
         return Curves.load(self.file(".npz"))
 
     def file(self, suffix: str) -> Path:
-        """Return the file of numbers, values or plot (``.json``, ``.npz``, ``.png``), named after a foreign convention."""
+        """Return the path of numbers, values or plot (``.json``, ``.npz``, ``.png``); another convention names it."""
         mode = self.provenance["metric_mode"]
         return self.folder / ("curves" + ("" if mode == METRIC_SPEC else f".{mode}") + suffix)
 
