@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
-from htsr.report import figures
+from htsr.report import plots
 from htsr.runs import checkpoints
 from htsr.training.log import Log
 from htsr.training.strategy import Agreement
@@ -87,7 +87,7 @@ class Writer:
     def _draw(self, step: int) -> None:
         try:
             self._validation.draw(step, self._log)
-            figures.save_training_curves(self._run / "training.png", self._log.records(), self._run.name)
+            plots.save_training_curves(self._run / "training.png", self._log.records(), self._run.name)
         except Exception as error:  # no picture is worth a training
             self.say(f"pictures of step {step} not drawn: {' '.join(str(error).split())}")
 

@@ -189,7 +189,7 @@ def test_an_unknown_pretrained_model_is_refused(monkeypatch, tmp_path):
     for name in ("cms", "htsr"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yml").touch()
-    monkeypatch.setattr(predict, "shipped", lambda name: tmp_path)
+    monkeypatch.setattr("htsr.runs.folder.shipped", lambda name: tmp_path)
     status, _, line = run_script("--pretrained", "htsr-kth", "--demo")
     assert (status, line) == (2, "error: --pretrained must be one of cms, htsr, received 'htsr-kth'")
 
