@@ -117,30 +117,11 @@ def train(
                 f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
             )
         config["model"] = check_named("model", config["model"], MODELS)
-<<<<<<< HEAD
-        check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
+        check_eval(config["eval"])
         _refuse_another_config(run, config)
         if chief:
             save_config(config, run / "config.yml")
             environment.save(run / "environment.json")
-=======
-        check_eval(config["eval"])
-        if (run / "config.yml").exists() and any(run.glob("model/step_*")):
-            before = read_run_config(run)
-            # A folder may move; without one, the bundled digits are used.
-            moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
-            # Imported weights have been trained on nothing here.
-            untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
-            changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
-            changed = _without_more_steps(changed, before["train"], settings, run)
-            if changed:
-                raise InputError(
-                    f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
-                    "another --name"
-                )
-        save_config(config, run / "config.yml")
-        environment.save(run / "environment.json")
->>>>>>> house
         if not tf.config.list_physical_devices("GPU"):
             print(
                 "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
