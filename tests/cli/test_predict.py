@@ -152,7 +152,7 @@ def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, fra
 
 
 def test_a_demo_is_a_test_clip_with_its_truth(stochastic, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "shipped", lambda name: stochastic.parent)
+    monkeypatch.setattr("htsr.runs.folder.shipped", lambda name: stochastic.parent)
     monkeypatch.chdir(tmp_path)
     status, printed, line = run_script("--pretrained", stochastic.name, "--demo")
     assert status == 0, line
