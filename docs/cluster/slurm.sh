@@ -14,10 +14,11 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 workers=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/$/:$port/" | paste -sd,)
 export workers
 
-# A task that fails ends the others; status 2 after a lost node asks Slurm to begin again.
+# A task that fails ends the others. A status above 128 is of a task that a signal ended, at the time limit for one: the
+# job begins again. Bad input (2) does not get better by trying again.
 srun --kill-on-bad-exit=1 bash -c 'exec htsr train "$@" --workers "$workers" --worker "$SLURM_PROCID"' htsr "$@"
 status=$?
-if [ "$status" -eq 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; then
+if [ "$status" -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
