@@ -35,9 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
-    parser.add_argument("--devices", type=int, metavar="N", help="train on N GPUs of this machine: strategy mirrored")
-    parser.add_argument("--workers", help="train on several machines, host:port of each: strategy multiworker")
-    parser.add_argument("--worker", type=int, default=0, help="which of the workers this is, counted from 0")
+    replicas = parser.add_mutually_exclusive_group()
+    replicas.add_argument("--devices", type=int, metavar="N", help="train on N GPUs of this machine: strategy mirrored")
+    replicas.add_argument("--workers", help="train on several machines, host:port of each: strategy multiworker")
+    parser.add_argument("--worker", type=int, help="which of the workers this is, counted from 0")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
 
 
@@ -50,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
     if args.download:
         config["data"]["download"] = True
     workers = args.workers.split(",") if args.workers else []
+    if bool(workers) != (args.worker is not None):
+        raise InputError("--workers and --worker belong together: the addresses of all, and which of them this one is")
     if workers or args.devices is not None:
         config["train"]["strategy"] = "multiworker" if workers else "mirrored"
-    return train(config, run_folder(args.logdir, path, args.name), args.from_run, args.devices, workers, args.worker)
+    run = run_folder(args.logdir, path, args.name)
+    return train(config, run, args.from_run, args.devices, workers, args.worker or 0)
 
 
 def train(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from htsr.checks import require_int
@@ -17,6 +18,9 @@ from htsr.ops import noise as noise_lib
 
 if TYPE_CHECKING:
     from htsr.models.base import VideoModel
+
+# A division by 255 on the device would be rounded otherwise: graphs multiply by the reciprocal.
+_FLOATS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 class TrainingPass(NamedTuple):
@@ -49,16 +53,17 @@ class TrainingStep:
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, received {ema_decay}")
         self._replicas = model.distribute_strategy.num_replicas_in_sync
-        if min(self._replicas, accumulate) > 1 and any(isinstance(x, BatchNorm) for x in model._flatten_layers()):
+        # A function inside that of a step (a part of a batch, or what XLA compiles) cannot reduce over replicas.
+        nested = accumulate > 1 or model.jit_compile
+        if self._replicas > 1 and nested and any(isinstance(x, BatchNorm) for x in model._flatten_layers()):
             raise InputError(
                 f"batch normalisation needs the whole batch of {self._replicas} replicas at once, but train.accumulate "
-                f"is {accumulate}; set it to 1"
+                f"is {accumulate} and train.jit_compile {model.jit_compile}; set them to 1 and false"
             )
         self._model, self._clip_norm, self._accumulate = model, clip_norm, accumulate
         self._ema_decay, self._seed = ema_decay, seed
         averaged = [] if ema_decay is None else model.trainable_variables
         self.ema_variables = [tf.Variable(tf.convert_to_tensor(variable.value)) for variable in averaged]
-        # A function inside that of a step cannot reduce over replicas, nor can XLA on a CPU.
         self._gradients = self._gradients_of
         if self._replicas == 1 or model.jit_compile:
             self._gradients = tf.function(
@@ -68,7 +73,7 @@ class TrainingStep:
     def __call__(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
         """Train on a batch: the loss, its terms and the gradient's norm, of this step alone, means over its passes."""
         step = tf.cast(self._model.optimizer.iterations, tf.int32) // self._model.num_passes
-        frames = tf.cast(clip, tf.float32) / 255.0 if clip.dtype == tf.uint8 else clip
+        frames = tf.gather(_FLOATS, tf.cast(clip, tf.int32)) if clip.dtype == tf.uint8 else clip
         logs = [self.take(part, step) for part in self._model.training_passes(frames)]
         return {name: tf.add_n([log[name] for log in logs]) / len(logs) for name in logs[0]}
 

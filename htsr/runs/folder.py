@@ -73,7 +73,7 @@ def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
         own = {key: value for key, value in own.items() if value is not None}
         model["cell"] = {"name": name, **own} if own else name
     if config["train"]:
-        config["train"].setdefault("deterministic", True)
+        config["train"].setdefault("deterministic", not config["train"].get("jit_compile"))
     config["data"], config["eval"] = upgrade_data(config["data"]), upgrade_eval(config["eval"])
     return config
 

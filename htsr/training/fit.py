@@ -90,7 +90,7 @@ def fit(
             averages.
         jit_compile: compile the step with XLA; ``auto`` does it where there is a GPU.
         deterministic: take operations that always give the same bits, without which a run does not resume exactly;
-            ``auto`` does it where there is no GPU, on which they are slow.
+            ``auto`` does it where there is neither a GPU, on which they are slow, nor XLA.
         seed: of the training noise.
         log_every: steps between lines of the log.
         valid_every: steps between validations; also after the last step.
@@ -134,7 +134,8 @@ def fit(
     start = _restore(model, run)
     if len(set(agree(start))) > 1:
         raise InputError(f"the workers see different checkpoints in {run}; put it where all of them read and write")
-    if is_chief(replicas):
+    chief = is_chief(replicas)
+    if chief:
         trained_on.keep(run, clips.source.contents(), resumed=start > 0)
     if start >= steps:
         print(f"{run} has already been trained for {start} steps", file=sys.stderr)
@@ -143,7 +144,7 @@ def fit(
         lambda context: clips.dataset(start, steps, shares(context, clips.batch_size, accumulate))
     )
     writer = None
-    if is_chief(replicas):
+    if chief:
         validation = Validation(
             model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
         )

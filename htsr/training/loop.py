@@ -138,7 +138,8 @@ class Loop:
             self._look()
             asked = [number for number in self._agree(self.stopped_by or 0) if number]
             stopping = bool(asked)
-            self.stopped_by = asked[0] if asked else None
+            if stopping:  # else a signal may have come since
+                self.stopped_by = asked[0]
         if self._writer is not None:
             if logged:
                 self._writer.write_log(self.step, self.logs)

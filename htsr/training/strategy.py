@@ -71,9 +71,19 @@ def _devices(count: int | None) -> list[str]:
 
 
 def automatic(jit_compile: bool | Literal["auto"], deterministic: bool | Literal["auto"]) -> tuple[bool, bool]:
-    """Return what ``auto`` stands for on this machine: XLA on a GPU, determinism without one."""
+    """Return what ``auto`` stands for on this machine: XLA on a GPU, determinism without either.
+
+    Raises:
+        InputError: both are asked for, which Keras does not compile.
+    """
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return on_gpu if jit_compile == "auto" else jit_compile, not on_gpu if deterministic == "auto" else deterministic
+    if jit_compile == "auto":
+        jit_compile = on_gpu and deterministic is not True
+    if deterministic == "auto":
+        deterministic = not on_gpu and not jit_compile
+    if jit_compile and deterministic:
+        raise InputError("train.jit_compile and train.deterministic exclude each other; set one of them to false")
+    return jit_compile, deterministic
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
@@ -97,11 +107,9 @@ def shares(context: tf.distribute.InputContext, batch_size: int, accumulate: int
         InputError: the rows cannot be shared equally.
     """
     replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return [np.arange(batch_size)]
     if batch_size % (replicas * accumulate):
-        if replicas == 1:
-            raise InputError(
-                f"a batch of {batch_size} clips cannot be cut into train.accumulate = {accumulate} equal parts"
-            )
         raise InputError(
             f"data.batch_size is {batch_size}, but {replicas} replicas and train.accumulate = {accumulate} need a "
             f"multiple of {replicas * accumulate}"

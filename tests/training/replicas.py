@@ -2,30 +2,19 @@
 
 import json
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from model_rows import ROWS
+from stub_model import Noise
 
 from htsr.data.clips import Clips
-from htsr.data.sources import WindowSource
 from htsr.models import build_model
 from htsr.training import strategy
 from htsr.training.adam import Adam
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from model_rows import ROWS
-
 STEPS, BATCH = 2, 8
-
-
-class Noise(WindowSource):
-    def __init__(self, frame_shape):
-        self.shape, self.num_clips = (18, *frame_shape), 2 * BATCH
-
-    def window(self, index, epoch=0):
-        return np.random.default_rng(index).integers(0, 256, self.shape, np.uint8)
 
 
 def train(row, replicas, accumulate):
@@ -34,7 +23,7 @@ def train(row, replicas, accumulate):
         model = build_model(**row)
         optimizer = Adam(1e-3, model.frozen_in_passes, weight_decay=0.1, name="adam")
         model.compile(optimizer, clip_norm=1.0, accumulate=accumulate, ema_decay=0.9)
-    clips = Clips(Noise(model.frame_shape), BATCH)
+    clips = Clips(Noise((18, *model.frame_shape), 2 * BATCH), BATCH)
     stream = replicas.distribute_datasets_from_function(
         lambda context: clips.dataset(0, STEPS, strategy.shares(context, BATCH, accumulate))
     )

@@ -1,24 +1,29 @@
 """Training on several replicas: logical devices of the processor, and processes that talk over loopback."""
 
 import json
-import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import command
 import numpy as np
 import pytest
 import tensorflow as tf
+from model_rows import ROWS
+from stub_model import environment, start
 
 from htsr.errors import InputError
+from htsr.models import build_model
 from htsr.runs import checkpoints
 from htsr.training import strategy
+from htsr.training.adam import Adam
 
-FOLDER = Path(__file__).parent
+PROGRAM = Path(__file__).with_name("replicas.py")
 CONFIG = """
 model: {name: stub}
 data: {name: moving_mnist, num_digits: 1, seq_len: 6, batch_size: 4}
@@ -33,12 +38,6 @@ def config(tmp_path):
     path = tmp_path / "tiny.yml"
     path.write_text(CONFIG)
     return path
-
-
-def start(config, logdir, *arguments):
-    program = [sys.executable, FOLDER / "stub_model.py", "--config", config, "--logdir", logdir, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
-    return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(*processes):
@@ -92,9 +91,8 @@ def test_two_replicas_train_as_one_which_goes_on_from_there(config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_every_model_trains_on_replicas_as_on_one(count):
-    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
-    commands = [[sys.executable, FOLDER / "replicas.py", str(number)] for number in (1, count)]
-    done = [subprocess.run(one, env=environment, capture_output=True, text=True, check=False) for one in commands]
+    commands = [[sys.executable, PROGRAM, str(number)] for number in (1, count)]
+    done = [subprocess.run(one, env=environment(), capture_output=True, text=True, check=False) for one in commands]
     assert not any(process.returncode for process in done), done[-1].stderr[-3000:]
     one, several = (json.loads(process.stdout.splitlines()[-1]) for process in done)
     for name, steps in one.items():
@@ -150,6 +148,41 @@ def test_bad_replicas_are_refused(monkeypatch, arguments, message):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
     with pytest.raises(InputError, match=message):
         strategy.make(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--workers", "a:1,b:1"], ["--worker", 1], ["--devices", 2, "--workers", "a:1", "--worker", 0]]
+)
+def test_flags_that_contradict_each_other_are_refused(config, tmp_path, arguments):
+    done = command.run("train", "--config", config, "--logdir", tmp_path / "logs", *arguments)
+    assert done.returncode == 2
+    assert re.search("belong together|not allowed with", done.line)
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 2}, {"jit_compile": True}])
+def test_batch_normalisation_of_parts_of_replicas_is_refused(monkeypatch, settings):
+    monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: True)  # not so if deterministic
+    model = build_model(**ROWS["gsta"])
+    monkeypatch.setattr(type(model), "distribute_strategy", types.SimpleNamespace(num_replicas_in_sync=2))
+    with pytest.raises(InputError, match=r"batch normalisation .* of 2 replicas at once.*; set them to 1 and false"):
+        model.compile(Adam(1e-3, name="adam"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "meant"),
+    [
+        ([], ("auto", "auto"), (False, True)),
+        ([], (True, "auto"), (True, False)),
+        (["a GPU"], ("auto", "auto"), (True, False)),
+        (["a GPU"], ("auto", True), (False, True)),
+        (["a GPU"], (False, "auto"), (False, False)),
+    ],
+)
+def test_what_is_automatic(monkeypatch, gpus, given, meant):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus)
+    assert strategy.automatic(*given) == meant
+    with pytest.raises(InputError, match="exclude each other; set one of them to false"):
+        strategy.automatic(True, True)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
