@@ -41,6 +41,7 @@ class TrainingStep:
     """One training step of a compiled model; ``VideoModel.compile`` explains the arguments.
 
     Attributes:
+        distributed: whether the model is one of a ``tf.distribute`` strategy, be it of a single replica.
         ema_variables: the averages of the trainable variables, none without ``ema_decay``.
     """
 
@@ -52,12 +53,14 @@ class TrainingStep:
         require_int("accumulate", accumulate, 1)
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, received {ema_decay}")
-        self._replicas = model.distribute_strategy.num_replicas_in_sync
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        with model.distribute_strategy.scope():
+            self.distributed = tf.distribute.has_strategy()
         # A function inside that of a step (a part of a batch, or what XLA compiles) cannot reduce over replicas.
         nested = accumulate > 1 or model.jit_compile
-        if self._replicas > 1 and nested and any(isinstance(x, BatchNorm) for x in model._flatten_layers()):
+        if replicas > 1 and nested and any(isinstance(x, BatchNorm) for x in model._flatten_layers()):
             raise InputError(
-                f"batch normalisation needs the whole batch of {self._replicas} replicas at once, but train.accumulate "
+                f"batch normalisation needs the whole batch of {replicas} replicas at once, but train.accumulate "
                 f"is {accumulate} and train.jit_compile {model.jit_compile}; set them to 1 and false"
             )
         self._model, self._clip_norm, self._accumulate = model, clip_norm, accumulate
@@ -65,9 +68,9 @@ class TrainingStep:
         averaged = [] if ema_decay is None else model.trainable_variables
         self.ema_variables = [tf.Variable(tf.convert_to_tensor(variable.value)) for variable in averaged]
         self._gradients = self._gradients_of
-        if self._replicas == 1 or model.jit_compile:
+        if not self.distributed or model.jit_compile:
             self._gradients = tf.function(
-                self._gradients_of, autograph=False, jit_compile=self._replicas > 1 and model.jit_compile
+                self._gradients_of, autograph=False, jit_compile=self.distributed and model.jit_compile
             )
 
     def __call__(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -80,13 +83,13 @@ class TrainingStep:
     def take(self, part: TrainingPass, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take the optimiser step of one pass of a training step."""
         loss, terms, grads = self._accumulated(part, noise_lib.fold(self._seed, step), step)
-        if self._replicas > 1:
+        if self.distributed:
             loss, terms, grads = tf.distribute.get_replica_context().all_reduce("MEAN", (loss, terms, grads))
         norm = tf.linalg.global_norm(grads)
         if self._clip_norm is not None:
             grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        if self._replicas > 1:
+        if self.distributed:
             tf.distribute.get_replica_context().merge_call(self._update, (finite, grads, _paths(part.frozen)))
         else:
             self._update(tf.distribute.get_strategy(), finite, grads, _paths(part.frozen))
@@ -101,10 +104,10 @@ class TrainingStep:
             done = tf.cast(optimizer.iterations, tf.float32)
             decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
             trained = _trained(model, frozen)
-            if self._replicas == 1:
-                optimizer.apply(grads, trained)
-            else:
+            if self.distributed:
                 _apply_to_replicas(optimizer, strategy, grads, trained)
+            else:
+                optimizer.apply(grads, trained)
             for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
                 average.assign(decay * average + (1.0 - decay) * variable)
             return tf.constant(0)

@@ -151,7 +151,7 @@ def fit(
         every = Cadence(valid_every, checkpoint_every, checkpoint_minutes)
         kept = {"keep_last": keep_last, "keep_every": keep_every}
         writer = Writer(model, run, range(start, steps), validation, every, kept)
-    whole = jit_compile and replicas.num_replicas_in_sync == 1
+    whole = model.jit_compile and not model.training_step.distributed
     step = tf.function(lambda clip: replicas.run(model.train_step, (clip,)), autograph=False, jit_compile=whole)
     with Loop(range(start, steps), log_every, agree, writer) as loop:
         try:

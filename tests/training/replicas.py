@@ -21,7 +21,7 @@ def train(row, replicas, accumulate):
     keras.utils.set_random_seed(0)
     with replicas.scope():
         model = build_model(**row)
-        optimizer = Adam(1e-3, model.frozen_in_passes, weight_decay=0.1, name="adam")
+        optimizer = Adam(1e-3, model.frozen_in_passes, epsilon=1e-4, weight_decay=0.1, name="adam")
         model.compile(optimizer, clip_norm=1.0, accumulate=accumulate, ema_decay=0.9)
     clips = Clips(Noise((18, *model.frame_shape), 2 * BATCH), BATCH)
     stream = replicas.distribute_datasets_from_function(
