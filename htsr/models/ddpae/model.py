@@ -266,8 +266,8 @@ def _hidden(states) -> tuple:
 
 
 def _filled(function, x):
-    """A function of every element, with the last axis filled up to a multiple of sixteen: what does not fill a vector of
-    a processor is computed by other means, and the last bits of a row would depend on its place in a batch."""
+    """A function of every element, the last axis filled up to a multiple of sixteen meanwhile. What does not fill a
+    vector of a processor is computed by other means, and a row's last bits would depend on its place in a batch."""
     size = x.shape[-1]
     return function(tf.pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, -size % 16]]))[..., :size]
 
