@@ -9,10 +9,12 @@ and prints the peak memory of the process after each step.
 import argparse
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
 from htsr.evaluation.evaluate import peak_memory_mib
+from htsr.evaluation.result import save_json
 from htsr.metrics import Curves
 
 METRICS = ("mse", "mae", "rmse", "mse_sum", "mae_sum", "psnr", "ssim", "lpips")
@@ -35,7 +37,8 @@ def main() -> None:
         report("gathered")
         reduced = curves.reduce("model")
         report("reduced")
-        curves.save(folder, reduced, {})
+        save_json(Path(folder) / "curves.json", reduced)
+        curves.save(Path(folder) / "curves.npz")
         report("saved")
 
 

@@ -89,7 +89,10 @@ def read_plain(path: str | Path, expected: str = "'key: value' lines") -> dict[s
 
 
 def check_section(
-    section: str, values: Mapping[str, Any], function: Callable[..., Any], reserved: Collection[str] = ()
+    section: str,
+    values: Mapping[str, Any],
+    function: Callable[..., Any] | tuple[Callable[..., Any], ...],
+    reserved: Collection[str] = (),
 ) -> dict[str, Any]:
     """Check one section against the signature of the function that receives it and fill in the defaults.
 
@@ -99,7 +102,7 @@ def check_section(
     Args:
         section: its name, for messages.
         values: the section, without the ``name`` that chooses a model or dataset.
-        function: a function, or a class whose constructor receives the section.
+        function: a function, a class whose constructor receives the section, or several that share it.
         reserved: parameters the caller supplies itself; they can be neither set nor missing.
 
     Returns:
@@ -110,7 +113,8 @@ def check_section(
     """
     parameters = {
         name: parameter
-        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        for receiver in (function if isinstance(function, tuple) else (function,))
+        for name, parameter in inspect.signature(receiver, eval_str=True).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in reserved
     }
     for key in values:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from htsr.config import check_named, check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
 from htsr.data.video.files import write_video
-from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+from htsr.evaluation.protocol import check_eval
 from htsr.models import MODELS, build_model
 from htsr.runs import checkpoints
 from htsr.runs.folder import load_model
@@ -149,7 +149,7 @@ def test_config_binds(path):
     config = read_config(path)
     data = check_named("data", config["data"], DATASETS, reserved=("split",))
     check_section("train", config["train"], fit, reserved=("model", "clips", "valid_clips", "run"))
-    check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
+    check_eval(config["eval"])
     size = data.get("image_size", 64) or 64
     sides = [size, size] if isinstance(size, int) else list(size)
     shape = FRAME_SHAPES.get(data["name"]) or [*sides, data.get("channels") or CHANNELS.get(data["name"], 1)]

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the comparison")
     parser.add_argument("--protocol", help="evaluate as this file says: the protocol.yml of other results")
     parser.add_argument("--horizon", type=int, help="predicted frames (default: the first run's eval.horizon)")
-    parser.add_argument("--open-loop-ctx", type=int, help="context frames (default: the first run's eval.context)")
+    parser.add_argument(
+        "--open-loop-ctx", dest="context", type=int, help="context frames (the first run's eval.context)"
+    )
     parser.add_argument("--num-examples", type=int, help="clips, as eval.num_examples")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--checkpoint", default="latest", help="latest (default), best or a step")
@@ -33,8 +35,8 @@ def run(args: argparse.Namespace) -> None:
     runs = _named(args.runs)
     if len(runs) < 2:
         raise InputError(f"a comparison needs at least two runs, received {len(runs)}; name another run folder")
-    flags = {"context": args.open_loop_ctx, "horizon": args.horizon, "num_examples": args.num_examples}
-    flags = {name: value for name, value in flags.items() if value is not None}
+    keys = ("context", "horizon", "num_examples")
+    flags = {name: value for name in keys if (value := getattr(args, name)) is not None}
     data = {} if args.datadir is None else {"datadir": args.datadir}
     if args.protocol and flags:
         raise InputError(
@@ -47,13 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     environment.import_tensorflow_quietly()
     from htsr.evaluation.compare import compare
-    from htsr.evaluation.protocol import (
-        find_results,
-        load_test_clips,
-        make_protocol,
-        read_protocol,
-        save_protocol,
-    )
+    from htsr.evaluation.protocol import find_results, load_test_clips, make_protocol, read_protocol, save_protocol
     from htsr.evaluation.run import evaluate_run
     from htsr.runs.folder import load_run
 

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from htsr.checks import require_int
-from htsr.config import check_section, shipped
 from htsr.errors import InputError
 from htsr.files import require_utf8
-from htsr.runs.folder import find_run, load_run, read_run_config
+from htsr.runs.folder import find_run, load_run, pretrained_names, pretrained_run, read_run_config
 
 if TYPE_CHECKING:  # OpenCV, which they import, is not needed for --help
     from htsr.data.video.clip import Context
@@ -40,11 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--logdir", help="run folder, or a model or step_<n> folder in it")
-    model.add_argument(
-        "--pretrained",
-        metavar="NAME",
-        help=f"a model that comes with htsr: {' or '.join(_pretrained_names())}",
-    )
+    names = " or ".join(pretrained_names())
+    model.add_argument("--pretrained", metavar="NAME", help=f"a model that comes with htsr: {names}")
     video = parser.add_mutually_exclusive_group(required=True)
     video.add_argument("--input", help="video file, GIF, folder of images, .npy or .npz")
     video.add_argument("--demo", action="store_true", help="a test clip of the data the model was trained on")
@@ -66,7 +62,8 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and not minimum <= value < 2**31:
             bound = f"at least {minimum}" if value < minimum else f"at most {2**31 - 1}"
             raise InputError(f"--{name.replace('_', '-')} must be {bound}, received {value}")
-    run = find_run(args.logdir) if args.logdir else _pretrained(args.pretrained)
+    logdir = args.logdir or pretrained_run(args.pretrained)
+    run = find_run(logdir)
     config = read_run_config(run)
     if args.demo and args.start is not None:
         raise InputError(f"--start {args.start} is for --input; --demo shows a clip from its beginning")
@@ -79,14 +76,14 @@ def run(args: argparse.Namespace) -> None:
 
     environment.import_tensorflow_quietly()
     from htsr.data.video.clip import read_context
-    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.protocol import check_eval
 
     given = {name: getattr(args, name) for name in ("context", "horizon", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = check_section("eval", {**config["eval"], **given}, evaluate, reserved=SET_BY_PROGRAM)
+    settings = check_eval({**config["eval"], **given})
     settings["num_samples"] = args.num_samples
     settings["noise"] = settings["noise"] if args.num_samples == 1 else "sample"
-    model, manifest = load_run(args.logdir or run, args.checkpoint)
+    model, manifest = load_run(logdir, args.checkpoint)
     if args.num_samples > 1 and not model.stochastic:
         raise InputError(
             f"this model has one future for a context, but --num-samples is {args.num_samples}; set it to 1"
@@ -162,7 +159,7 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
     from tqdm import tqdm
 
     from htsr.data.clips import as_floats
-    from htsr.evaluation.pictures import CHUNK
+    from htsr.evaluation.evaluate import CHUNK
 
     clip = as_floats(context.frames)[None]
     wanted = {name: settings[name] for name in ("horizon", "num_samples", "seed", "noise")}
@@ -179,14 +176,9 @@ def rollout(model, context: Context, settings: dict, checkpoint: str) -> np.ndar
 
 
 def save(out: Path, context: Context, prediction: np.ndarray, report: dict, truth: np.ndarray | None = None) -> None:
-    """Write ``FILES``; those of an earlier prediction are deleted first, so that two are never mixed.
+    """Write ``FILES``: a prediction (num_samples, horizon, height, width, channel) and the truth where it is known.
 
-    Args:
-        out: the folder.
-        context: what the prediction starts from.
-        prediction: uint8 (num_samples, horizon, height, width, channel).
-        report: what predict.json says.
-        truth: uint8 (horizon, height, width, channel), where it is known.
+    Those of an earlier prediction are deleted first, so that two are never mixed.
     """
     from htsr.report.prediction import PICTURED, label_futures, save_pictures
 
@@ -208,18 +200,6 @@ def _input(path: Path) -> Video:
     if path.is_dir() and not images_in(path):
         raise InputError(f"--input {path} has no images ({', '.join(IMAGES)}); give such a folder, or one video file")
     return Video(shown(path.name or path.resolve().name), path)
-
-
-def _pretrained(name: str) -> Path:
-    """Return the run folder of a model that comes with htsr."""
-    there = _pretrained_names()
-    if name not in there:
-        raise InputError(f"--pretrained must be one of {', '.join(there)}, received {name!r}")
-    return shipped("pretrained") / name
-
-
-def _pretrained_names() -> list[str]:
-    return sorted(path.parent.name for path in shipped("pretrained").glob("*/config.yml"))
 
 
 def _check_out(out: Path, video: Video | None, overwrite: bool) -> None:

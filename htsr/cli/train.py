@@ -4,13 +4,19 @@
     htsr train --config my_config.yml --set train.steps=1000
 
 The same command continues an interrupted training. The run folder is <logdir>/<name of the config>.
+
+With several GPUs add --devices N. On several machines start the command on each with --workers HOST:PORT,HOST:PORT and
+--worker 0, 1, ...; the run folder must lie where all of them read and write.
 """
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from htsr.checks import require_choice
 from htsr.config import check_named, check_section, differences, find_config, read_config, run_folder, save_config
 from htsr.errors import InputError
 
@@ -29,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run folder (default: the config's path below configs/)")
     parser.add_argument("--datadir", help="folder with data files, as data.datadir")
     parser.add_argument("--download", action="store_true", help="fetch the full MNIST, as data.download")
+    replicas = parser.add_mutually_exclusive_group()
+    replicas.add_argument("--devices", type=int, metavar="N", help="train on N GPUs of this machine: strategy mirrored")
+    replicas.add_argument("--workers", help="train on several machines, host:port of each: strategy multiworker")
+    parser.add_argument("--worker", type=int, help="which of the workers this is, counted from 0")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
 
 
@@ -40,16 +50,30 @@ def run(args: argparse.Namespace) -> int:
         config["data"]["datadir"] = args.datadir
     if args.download:
         config["data"]["download"] = True
-    return train(config, run_folder(args.logdir, path, args.name), args.from_run)
+    workers = args.workers.split(",") if args.workers else []
+    if bool(workers) != (args.worker is not None):
+        raise InputError("--workers and --worker belong together: the addresses of all, and which of them this one is")
+    if workers or args.devices is not None:
+        config["train"]["strategy"] = "multiworker" if workers else "mirrored"
+    run = run_folder(args.logdir, path, args.name)
+    return train(config, run, args.from_run, args.devices, workers, args.worker or 0)
 
 
-def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = None) -> int:
+def train(
+    config: dict[str, dict[str, Any]],
+    run: Path,
+    from_run: str | None = None,
+    devices: int | None = None,
+    workers: Sequence[str] = (),
+    worker: int = 0,
+) -> int:
     """Train as a config says, in a run folder.
 
     Args:
         config: of the run, by section.
         run: its folder.
         from_run: run folder whose weights and slots a new run begins with; None for fresh ones.
+        devices, workers, worker: as in ``htsr.training.strategy.make``.
 
     Returns:
         0 when the training is complete, or 128 plus the number of the signal that stopped it.
@@ -61,20 +85,26 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
     import tensorflow as tf
 
     from htsr.data import DATASETS, load_clips
-    from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+    from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
     from htsr.runs.begin import begin_with
     from htsr.runs.card import write_card
-    from htsr.runs.folder import RunLock, read_run_config
+    from htsr.runs.folder import RunLock
     from htsr.training import fit as training
+    from htsr.training.strategy import Name, automatic, is_chief, make
 
+    name = config["train"].pop("strategy", "one")  # not kept: a run may go on with another one
+    require_choice("train.strategy", name, get_args(Name))
     config["train"] = check_section(
         "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")
     )
     data, settings = config["data"], config["train"]
     config["data"] = check_named("data", data, DATASETS, reserved=("split",))
     _check(settings)
-    with RunLock(run):
+    settings["jit_compile"], settings["deterministic"] = automatic(settings["jit_compile"], settings["deterministic"])
+    strategy = make(name, devices, workers, worker)
+    chief = is_chief(strategy)
+    with RunLock(run) if chief else contextlib.nullcontext():
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
         try:
@@ -91,33 +121,24 @@ def train(config: dict[str, dict[str, Any]], run: Path, from_run: str | None = N
                 f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
             )
         config["model"] = check_named("model", config["model"], MODELS)
-        check_section("eval", config["eval"], evaluate, reserved=SET_BY_PROGRAM)
-        if (run / "config.yml").exists() and any(run.glob("model/step_*")):
-            before = read_run_config(run)
-            # A folder may move; without one, the bundled digits are used.
-            moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
-            # Imported weights have been trained on nothing here.
-            untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
-            changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
-            changed = _without_more_steps(changed, before["train"], settings, run)
-            if changed:
-                raise InputError(
-                    f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give "
-                    "another --name"
-                )
-        save_config(config, run / "config.yml")
-        environment.save(run / "environment.json")
+        check_eval(config["eval"])
+        _refuse_another_config(run, config)
+        if chief:
+            save_config(config, run / "config.yml")
+            environment.save(run / "environment.json")
         if not tf.config.list_physical_devices("GPU"):
             print(
                 "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
                 file=sys.stderr,
             )
         keras.utils.set_random_seed(settings["seed"])
-        tf.config.experimental.enable_op_determinism()
-        if from_run is not None:
+        if from_run is not None and chief:
             begin_with(run, from_run)
-        result = training.fit(build_model(**config["model"]), clips, valid_clips, run, **settings)
-        write_card(run)
+        with strategy.scope():
+            model = build_model(**config["model"])
+        result = training.fit(model, clips, valid_clips, run, **settings)
+        if chief:
+            write_card(run)
     print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
@@ -129,6 +150,24 @@ def _check(settings: dict[str, Any]) -> None:
     if not 0 <= settings["seed"] < 2**31:
         raise InputError(f"train.seed must lie in 0..2147483647, received {settings['seed']}")
     learning_rate(*(settings[key] for key in ("learning_rate", "warmup_steps", "schedule", "steps")), num_passes=1)
+
+
+def _refuse_another_config(run: Path, config: dict[str, dict[str, Any]]) -> None:
+    from htsr.runs.folder import read_run_config
+
+    if not (run / "config.yml").exists() or not any(run.glob("model/step_*")):
+        return
+    before = read_run_config(run)
+    # A folder may move; without one, the bundled digits are used.
+    moved = ("data.datadir",) if before["data"].get("datadir") and config["data"]["datadir"] else ()
+    # Imported weights have been trained on nothing here.
+    untrained = (run / "imported.json").exists() and not (run / "metrics.jsonl").exists()
+    changed = differences(before, config, ignore=MAY_CHANGE + moved + ("data", "train") * untrained)
+    changed = _without_more_steps(changed, before["train"], config["train"], run)
+    if changed:
+        raise InputError(
+            f"{run} was trained with another config ({'; '.join(changed)}); restore these keys, or give another --name"
+        )
 
 
 def _without_more_steps(changed: list[str], before: dict[str, Any], now: dict[str, Any], run: Path) -> list[str]:

@@ -2,11 +2,11 @@
 
 A dataset is a `htsr.data.sources.WindowSource`, which gives any one of its windows. The rest is here, once for all
 datasets: the training order (a permutation computed from (seed, epoch), so the whole data state is the step), the
-batches, the only division by 255 and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is asked for.
+batches and the ``tf.data`` pipeline. TensorFlow is imported when that pipeline is asked for.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,27 +69,43 @@ class Clips:
             raise InputError(f"clip {index} does not exist: there are {self.num_clips}, counted from 0")
         return self.source.window(int(index), int(epoch))
 
-    def batch(self, step: int) -> np.ndarray:
-        """The training batch of one step, windows stacked to (batch, time, …), from (seed, step) alone."""
+    def batch(self, step: int, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """The training batch of one step, windows stacked to (batch, time, …), from (seed, step) alone; or some rows.
+
+        Args:
+            step: training steps before it.
+            rows: which of the ``batch_size``; None for all.
+        """
         require_int("step", step, least=0)
         epoch, position = divmod(int(step), self.steps_per_epoch)
         order = _order(self.seed, epoch, self.num_clips)
-        first = position * self.batch_size
-        return np.stack([self.window(index, epoch) for index in order[first : first + self.batch_size]])
+        chosen = order[position * self.batch_size :][: self.batch_size]
+        return np.stack([self.window(index, epoch) for index in (chosen if rows is None else chosen[rows])])
 
-    def dataset(self, start: int, stop: int) -> "tf.data.Dataset":
-        """Training clips of the steps start … stop - 1, float32 (batch, time, height, width, channel) in [0, 1]."""
+    def dataset(self, start: int, stop: int, shares: Sequence[np.ndarray] = ()) -> "tf.data.Dataset":
+        """Training clips of the steps start … stop - 1, (batch, time, height, width, channel), as the source has them.
+
+        Args:
+            start: first step.
+            stop: step after the last.
+            shares: rows of the batch, equally many each: a step is then as many elements, one after the other.
+        """
         import tensorflow as tf
 
         require_int("start", start, least=0)
         require_int("stop", stop, least=start)
         _ = self.steps_per_epoch  # too large a batch is refused here, not inside the pipeline
 
-        def load(step):
-            clip = tf.numpy_function(self._training_clip, [step], tf.float32)
-            return tf.ensure_shape(clip, (self.batch_size, *self.shape))
+        shares = np.array(shares or [range(self.batch_size)])
+        dtype = self.window(0).dtype
 
-        return tf.data.Dataset.range(start, stop).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+        def load(element):
+            # Not stateful: deterministic ops would otherwise load one batch at a time, and none ahead.
+            clip = tf.numpy_function(self._training_clip, [element, shares], dtype, stateful=False)
+            return tf.ensure_shape(clip, (shares.shape[1], *self.shape))
+
+        elements = tf.data.Dataset.range(start * len(shares), stop * len(shares))
+        return elements.map(load, num_parallel_calls=4, deterministic=True).prefetch(2 * len(shares))
 
     def examples(
         self, num_examples: int | None = None, start: int = 0, batch_size: int | None = None
@@ -111,9 +127,10 @@ class Clips:
     def _examples(self, first: int, last: int) -> np.ndarray:
         return as_floats(np.stack([self.window(index) for index in range(first, last)]))
 
-    def _training_clip(self, step: np.int64) -> np.ndarray:
+    def _training_clip(self, element: np.int64, shares: np.ndarray) -> np.ndarray:
+        step, share = divmod(int(element), len(shares))
         try:
-            return as_floats(self.batch(step))
+            return self.batch(step, shares[share])
         except Exception as error:
             self.failure = error
             raise

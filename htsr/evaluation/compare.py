@@ -1,8 +1,7 @@
 """Several models on the same clips: paired differences, intervals and significance.
 
-Every difference is taken clip by clip, so the difficulty of a clip cancels. Intervals are those of
-``htsr.metrics.curves``; p-values are of the sign-flip permutation test of the mean difference over clips (two-sided,
-10,000 draws; Good, Permutation Tests, 2000), corrected for the number of models (Holm 1979).
+Every difference is taken clip by clip, so the difficulty of a clip cancels. Intervals and p-values are those of
+``htsr.metrics.statistics``.
 """
 
 import json
@@ -11,24 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
-from htsr.evaluation.evaluate import file_name, results_of
-from htsr.evaluation.pictures import chosen_clips, predict_clip, save_pictures
+from htsr.evaluation.pictures import chosen_clips, draw_curves, predict_clip, save_pictures
+from htsr.evaluation.result import Result
 from htsr.metrics import Curves
-from htsr.metrics.curves import save_json
+from htsr.metrics.statistics import holm, sign_flip_p_value
 from htsr.models.base import VideoModel
-from htsr.report import figures
 from htsr.report.html import write_report
-from htsr.report.tables import aligned, bands, block, headlines, markdown, table, title
-from htsr.runs.folder import upgrade_eval
+from htsr.report.tables import aligned, block, headlines, markdown, table, title
+from htsr.runs.folder import result_file, upgrade_eval
 
 SAME = ("clips_sha256", "context", "horizon", "num_examples", "num_samples", "select", "metric_mode")
-SIGN_FLIPS = 10_000
-_BLOCK = 1000  # draws at once
 PICTURES = 4
 
 
@@ -77,56 +71,18 @@ def compare(
     }
     print(table(reduced, report, reference))
     print("", *_significance(reduced, reference), sep="\n")
-    name = file_name(about["metric_mode"])
-    save_json(out / f"{name}.json", {"provenance": report, **reduced})
-    table_name = name.replace("curves", "comparison", 1)
-    (out / f"{table_name}.md").write_text(
-        _markdown(reduced, report, reference), encoding="utf-8", errors="backslashreplace"
-    )
-    figures.save_curves(out / f"{name}.png", bands(reduced, report), "Open-loop prediction", title(report))
+    result = Result(reduced, report, out)
+    result.save()
+    draw_curves(result)
+    tables = out / result.file(".md").name.replace("curves", "comparison", 1)
+    tables.write_text(_markdown(reduced, report, reference), encoding="utf-8", errors="backslashreplace")
     print(f"\nreport: {write_report(out)}")
     return reduced
 
 
-def sign_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value of a mean difference under random signs; the observed signs count as one of the draws.
-
-    Args:
-        differences: one a clip, float ``(clip,)``.
-        seed: of the draws.
-
-    Returns:
-        NaN where a difference is not a number.
-    """
-    if not np.isfinite(differences).all():
-        return float("nan")
-    rng = np.random.default_rng(seed)
-    observed = abs(differences.mean())
-    extreme = 0
-    for _ in range(0, SIGN_FLIPS, _BLOCK):
-        signs = rng.choice([-1.0, 1.0], size=(_BLOCK, len(differences)))
-        extreme += int((np.abs(signs @ differences) / len(differences) >= observed * (1 - 1e-12)).sum())
-    return (extreme + 1) / (SIGN_FLIPS + 1)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number (Holm 1979); those that are NaN stay so and do not count.
-
-    Example:
-        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
-        {'a': 0.03, 'c': 0.06, 'b': 0.06}
-    """
-    corrected = {name: p for name, p in p_values.items() if math.isnan(p)}
-    found, most = {name: p for name, p in p_values.items() if name not in corrected}, 0.0
-    for rank, (name, p) in enumerate(sorted(found.items(), key=lambda item: item[1])):
-        most = max(most, min(1.0, (len(found) - rank) * p))
-        corrected[name] = most
-    return corrected
-
-
 def _read(folder: Path) -> dict[str, Any]:
     """The provenance of an evaluation, its settings in today's words."""
-    return upgrade_eval(json.loads(results_of(folder, ".json").read_text(encoding="utf-8"))["provenance"])
+    return upgrade_eval(json.loads(result_file(folder, ".json").read_text(encoding="utf-8"))["provenance"])
 
 
 def _check_same(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -145,7 +101,7 @@ def _joined(results: Mapping[str, Path]) -> Curves:
     """The models' values under their names, and the baselines, which are those of any."""
     curves = Curves()
     for name, folder in results.items():
-        found = Curves.load(results_of(folder, ".npz"))
+        found = Curves.load(result_file(folder, ".npz"))
         curves.add(name, {metric: found.array(MODEL, metric) for metric in found.metrics(MODEL)})
     for series in found.series:
         if series != MODEL:
@@ -157,8 +113,7 @@ def _p_values(curves: Curves, reduced: Mapping[str, Any], reference: str, others
     """Metric → model → corrected p-value of its mean difference from the reference over the horizon."""
     found = {}
     for metric in reduced["metrics"]:
-        recorded = {name: metric in curves.metrics(name) for name in (reference, *others)}
-        if all(recorded.values()):
+        if all(metric in curves.metrics(name) for name in (reference, *others)):
             own = curves.values(reference, metric).mean(axis=1)
             raw = {other: sign_flip_p_value(own - curves.values(other, metric).mean(axis=1), seed) for other in others}
             found[metric] = holm(raw)

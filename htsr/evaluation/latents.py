@@ -13,7 +13,6 @@ at mean 0 and stddev 1, where that is the same). The second finds units whose KL
 pays for less noise and tells nothing. A level is *collapsed* when all its units together stay below 0.01 nats a tick.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,21 +24,17 @@ from tqdm import tqdm
 from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
-from htsr.evaluation.evaluate import check_fit
-from htsr.evaluation.pictures import CHUNK, clip_seeds, save_pictures, to_bytes
+from htsr.evaluation.evaluate import CHUNK, check_fit, clip_seeds
+from htsr.evaluation.pictures import save_pictures, to_bytes
+from htsr.evaluation.result import save_json
 from htsr.metrics import bootstrap_interval, psnr
-from htsr.metrics.curves import save_json
 from htsr.models.htsr.hierarchy import Level, RolloutState
 from htsr.models.htsr.model import HTSR
 from htsr.ops import noise as noise_lib
 from htsr.ops.likelihoods import gaussian_kl
-from htsr.report import figures
-from htsr.report.tables import aligned
+from htsr.report.latents import ACTIVE, ALL_LEVELS, save_plot, table, warnings_of
 
-ACTIVE = 0.01  # nats a tick from which a unit, and a level, counts; and the variance of Burda et al.
 REDRAWS = 4
-NOTHING = 0.02  # share of redrawing all levels below which redrawing one changes nothing
-STILL = 1e-4  # of the range: futures whose pixels differ by less, on average, do not differ
 _RULES = {
     "active_units": f"units whose KL averaged over clips and ticks is above {ACTIVE} nats",
     "active_units_by_variance": "units whose posterior mean, from the prior mean in prior stddevs, has a variance over "
@@ -51,7 +46,7 @@ _RULES = {
     "levels' shares need not add up to it",
     "interval": "95 % percentile bootstrap over clips",
 }
-_RECONSTRUCTION, _MEANS, _SAMPLE, _ALL = "reconstruction", "rollout of means", "rollout of a sample", "all levels"
+_RECONSTRUCTION, _MEANS, _SAMPLE = "reconstruction", "rollout of means", "rollout of a sample"
 
 
 class _Sums(NamedTuple):
@@ -105,23 +100,25 @@ def diagnose(
     out.mkdir(parents=True, exist_ok=True)
     probe, sums, first = _Probe(model), None, 0
     scores: dict[str, list[np.ndarray]] = {name: [] for name in (_RECONSTRUCTION, _MEANS, _SAMPLE)}
-    spreads: dict[str, list[np.ndarray]] = {name: [] for name in (*_names(model), _ALL)}
+    spreads: dict[str, list[np.ndarray]] = {
+        name: [] for name in (*map("level {}".format, range(model.levels)), ALL_LEVELS)
+    }
     with tqdm(total=num_examples, desc="clips", unit="clip", disable=None) as progress:
         for batch in batches:
             clip = batch[:, : context + horizon]
             observed, future = clip[:, :context], clip[:, context:]
             seeds = clip_seeds(seed, range(first, first + len(clip)))
             batch_sums, outputs = probe.observe(clip, seeds)
-            sums = batch_sums if sums is None else _added(sums, batch_sums)
+            sums = batch_sums if sums is None else tf.nest.map_structure(np.add, sums, batch_sums)
             means, state = (probe.start(observed, seeds, stochastic) for stochastic in (False, True))
             scores[_RECONSTRUCTION].append(_psnr(probe.decoded(means.scene, outputs[:, context:]), future))
             scores[_MEANS].append(_psnr(probe.futures(means, horizon), future))
             scores[_SAMPLE].append(_psnr(probe.futures(state, horizon), future))
             for level, name in enumerate(spreads):
-                levels = range(model.levels) if name == _ALL else [level]
+                levels = range(model.levels) if name == ALL_LEVELS else [level]
                 spread, pictured = _redrawn(probe.redraws(state, horizon, seeds, levels))
                 spreads[name].append(spread)
-                if first == 0 and name != _ALL:
+                if first == 0 and name != ALL_LEVELS:
                     _illustrate(out, f"level_{level}", clips.label("truth"), clip[0], pictured)
             first += len(clip)
             progress.update(len(clip))
@@ -130,27 +127,8 @@ def diagnose(
         report["note"] = clips.note
     print(table(report))
     save_json(out / "latents.json", report)
-    _save_plot(out / "latents.png", report)
+    save_plot(out / "latents.png", report)
     return report
-
-
-def table(report: dict[str, Any]) -> str:
-    """The numbers of ``diagnose`` as text: a row a level, a column a lead time, and the warnings."""
-    numbers = ("kl_per_frame", "kl_per_tick", "prior_stddev", "posterior_stddev", "redraw_share_mean")
-    levels = [["level", "period", "active units", "by variance", "KL/frame", "KL/tick", "prior stddev"]]
-    levels[0] += ["posterior stddev", "redraw share"]
-    for level in report["levels"]:
-        counts = (level["level"], level["period"], f"{level['active_units']} of {level['units']}")
-        row = map(str, (*counts, level["active_units_by_variance"]))
-        levels.append([*row, *(f"{level[name]:.3g}" for name in numbers)])
-    leads = sorted({lead for lead in (1, 10, 50, 100, 300, 1000) if lead < report["horizon"]} | {report["horizon"]})
-    curves = report["psnr"] | {f"reconstruction minus {name}": curve for name, curve in report["gap"].items()}
-    decibels = [["PSNR (dB)", *(f"+{lead}" for lead in leads), "mean"]]
-    for name, curve in curves.items():
-        values = [*(curve["mean"][lead - 1] for lead in leads), curve["mean"].mean()]
-        decibels.append([name, *(f"{value:.2f}" for value in values)])
-    warnings = [f"warning: {text}" for text in report["warnings"]]
-    return "\n".join([_title(report), *aligned(levels), "", *aligned(decibels), *warnings])
 
 
 class _Probe:
@@ -187,8 +165,7 @@ class _Probe:
         return tf.nest.map_structure(np.asarray, sums), outputs
 
     def decoded(self, scene, outputs: tf.Tensor) -> Iterator[np.ndarray]:
-        """Frames after a scene, of outputs ``(clip, time, ...)``, in consecutive pieces ``(clip, time, height, width,
-        channel)``."""
+        """Frames after a scene, of outputs ``(clip, time, ...)``, in consecutive pieces ``(clip, time, ...)``."""
         for begin in range(0, outputs.shape[1], CHUNK):
             scene, frames = self._draw_on(scene, outputs[:, begin : begin + CHUNK])
             yield frames.numpy()
@@ -209,7 +186,8 @@ class _Probe:
         """Futures that differ in what some levels draw after the context: ``(redraw, clip, time, ...)``, in pieces."""
         fresh = tf.reshape(noise_lib.fold(seeds, tf.range(1, REDRAWS + 1)[:, None]), [-1])
         held = tf.tile(noise_lib.fold(seeds, 0), [REDRAWS])
-        repeated = tf.nest.map_structure(_repeated, (state.levels, state.scene))
+        parts = state.levels, state.scene
+        repeated = tf.nest.map_structure(lambda x: tf.tile(x, [REDRAWS] + [1] * (x.shape.rank - 1)), parts)
         state = state._replace(
             levels=repeated[0],
             scene=repeated[1],
@@ -222,20 +200,11 @@ class _Probe:
         return tf.tile(noise_lib.fold(seeds, 0)[None], [self._levels, 1])
 
 
-def _repeated(x: tf.Tensor) -> tf.Tensor:
-    """Rows ``REDRAWS`` times over."""
-    return tf.tile(x, [REDRAWS] + [1] * (x.shape.rank - 1))
-
-
 def _sums_of(level: Level) -> _Sums:
     p, q = (tf.nest.map_structure(lambda x: tf.cast(x, tf.float64), normal) for normal in level[:2])
     kl = gaussian_kl(*(x[..., None] for x in (*q, *p)))  # a unit at a time
     shift = (q.mean - p.mean) / p.stddev
     return _Sums(*(tf.reduce_sum(x, 0) for x in (kl, p.stddev, q.stddev, shift, tf.square(shift))))
-
-
-def _added(a: list[_Sums], b: list[_Sums]) -> list[_Sums]:
-    return [_Sums(*map(np.add, *pair)) for pair in zip(a, b, strict=True)]
 
 
 def _check(model, clips: Clips, context: int, horizon: int, batch_size: int, seed: int) -> None:
@@ -273,15 +242,15 @@ def _redrawn(pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _report(model: HTSR, sums, scores, spreads, context: int, num_examples: int, seed: int) -> dict[str, Any]:
     psnrs = {name: np.concatenate(batches) for name, batches in scores.items()}
     stddevs = {name: np.concatenate(batches) for name, batches in spreads.items()}
-    horizon = stddevs[_ALL].shape[1]
+    horizon = stddevs[ALL_LEVELS].shape[1]
     levels = [
         {
             "level": level,
             "period": model.temporal_factor**level,
             **_observed_numbers(level_sums, num_examples, context + horizon),
-            **_redraw_numbers(stddevs[name], stddevs[_ALL], seed),
+            **_redraw_numbers(own, stddevs[ALL_LEVELS], seed),
         }
-        for level, (name, level_sums) in enumerate(zip(_names(model), sums, strict=True))
+        for level, (level_sums, own) in enumerate(zip(sums, stddevs.values(), strict=False))
     ]
     report = {
         "context": context,
@@ -293,9 +262,9 @@ def _report(model: HTSR, sums, scores, spreads, context: int, num_examples: int,
         "levels": levels,
         "psnr": {name: _curve(values, seed) for name, values in psnrs.items()},
         "gap": {name: _curve(psnrs[_RECONSTRUCTION] - psnrs[name], seed) for name in (_MEANS, _SAMPLE)},
-        "redraw_stddev_all": _curve(stddevs[_ALL], seed),
+        "redraw_stddev_all": _curve(stddevs[ALL_LEVELS], seed),
     }
-    return {**report, "warnings": _warnings(report, model.imagine_from)}
+    return {**report, "warnings": warnings_of(report, model.imagine_from)}
 
 
 def _observed_numbers(sums: _Sums, num_clips: int, num_frames: int) -> dict[str, Any]:
@@ -332,80 +301,9 @@ def _curve(values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {"mean": values.mean(axis=0), "low": low, "high": high}
 
 
-def _warnings(report: dict[str, Any], imagine_from: int | None) -> list[str]:
-    """What a reader should not overlook, in words."""
-    context, end = report["context"], report["context"] + report["horizon"]
-    everything, texts = report["redraw_stddev_all"]["mean"].mean(), []
-    if imagine_from is not None and imagine_from < end:
-        texts.append(
-            f"trained with imagine_from={imagine_from}: KL and reconstruction of later frames are of posteriors that "
-            "were never trained so late in a clip"
-        )
-    for level in report["levels"]:
-        texts += _of_the_posterior(level, slowest=0 < level["level"] == len(report["levels"]) - 1)
-        texts += _of_the_redraws(level, everything, context, end)
-    return texts
-
-
-def _of_the_posterior(level: dict[str, Any], slowest: bool) -> list[str]:
-    carries = f"level {level['level']} carries {level['kl_per_frame']:.2g} nats a frame"
-    if not math.isfinite(level["kl_per_frame"]):
-        return [f"{carries}: the model has diverged"]
-    if level["kl_per_tick"] < ACTIVE:
-        excuse = " (not unusual for the slowest level on simple clips)" if slowest else ""
-        return [f"{carries}: collapsed, its latents tell nothing{excuse}"]
-    if level["active_units_by_variance"] == 0:
-        return [f"{carries}, whatever the frames are: they pay for less noise, its latents tell nothing"]
-    if 2 * level["active_units"] < level["units"]:
-        return [f"level {level['level']}: only {level['active_units']} of {level['units']} units active"]
-    return []
-
-
-def _of_the_redraws(level: dict[str, Any], everything: float, context: int, end: int) -> list[str]:
-    next_tick = math.ceil(context / level["period"]) * level["period"]
-    if next_tick >= end:
-        return [
-            f"level {level['level']} does not tick before frame {next_tick}, so redrawing it changes nothing; predict "
-            f"more than {next_tick - context} frames to see what it controls"
-        ]
-    if everything < STILL:
-        return [f"redrawing level {level['level']} changes nothing, nor does redrawing all levels"]
-    if level["redraw_share_mean"] < NOTHING:
-        return [f"redrawing level {level['level']} changes nothing ({level['redraw_share_mean']:.1%} of what all do)"]
-    return []
-
-
-def _names(model: HTSR) -> list[str]:
-    return [f"level {level}" for level in range(model.levels)]
-
-
-def _title(report: dict[str, Any]) -> str:
-    kind = f" ({report['note']})" if "note" in report else ""
-    frames = f"{report['context']} context frames, {report['horizon']} predicted"
-    return f"{report['num_examples']} clips{kind}, {frames}, seed {report['seed']}"
-
-
 def _illustrate(out: Path, name: str, label: str, truth: np.ndarray, futures: np.ndarray) -> None:
     """A strip and a GIF of the truth, floats, above futures, bytes ``(redraw, horizon, height, width, channel)``."""
     truth = to_bytes(truth)
     context = len(truth) - futures.shape[1]
     redraws = {f"redraw {i}": np.concatenate([truth[:context], future]) for i, future in enumerate(futures, 1)}
     save_pictures(out, name, {label: truth, **redraws}, context)
-
-
-def _save_plot(path: Path, report: dict[str, Any]) -> None:
-    context, frames = report["context"], report["context"] + report["horizon"]
-    kl, units, spreads = {}, {}, {}
-    for level in report["levels"]:
-        name, period = f"level {level['level']}", level["period"]
-        kl[name] = np.minimum(np.arange(level["ticks"] + 1) * period, frames) - context + 0.5, level["kl"]
-        units[name], spreads[name] = level["kl_per_unit"], level["redraw_stddev"]
-    curves = {
-        "PSNR (dB)": report["psnr"],
-        "reconstruction minus rollout (dB)": report["gap"],
-        "stddev of redrawn futures (of the range)": {**spreads, _ALL: report["redraw_stddev_all"]},
-    }
-    bands = {
-        metric: {name: tuple(curve.values()) for name, curve in series.items()} for metric, series in curves.items()
-    }
-    figures.save_latents(path, kl, units, ACTIVE, bands, "What the levels carry", _title(report))

@@ -1,6 +1,6 @@
-"""Strips and GIFs of an evaluation's clips, predicted again."""
+"""Pictures of a result: its curves, and strips and GIFs of its clips, predicted again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,28 +8,45 @@ import numpy as np
 
 from htsr.data.clips import Clips
 from htsr.evaluation.baselines import MODEL
+from htsr.evaluation.evaluate import predict
+from htsr.evaluation.result import Result
 from htsr.metrics import Curves
 from htsr.models.base import VideoModel
-from htsr.report import figures
-from htsr.report.prediction import GIF_FRAMES
+from htsr.report import figures, plots
+from htsr.report.prediction import GIF_FRAMES, label_futures
+from htsr.report.tables import bands, title
 
-CHUNK = 50  # predicted frames at once
 GIF_SAMPLES = 3
 RULE = "PSNR of the first sample averaged over the horizon"
 
 
-def illustrate(
-    model: VideoModel, clips: Clips, curves: Curves, settings: Mapping[str, Any], count: int, out: Path
-) -> list[dict[str, Any]]:
-    """Strips and GIFs of some clips, predicted again."""
-    pictures = []
-    for picture in chosen_clips(curves, MODEL)[:count]:
+def illustrate(result: Result, model: VideoModel, clips: Clips, num_pictures: int = 6) -> list[dict[str, Any]]:
+    """Draw the curves of a result, and strips and GIFs of some of its clips, predicted again.
+
+    Args:
+        result: of the model on the clips.
+        model, clips: of the evaluation.
+        num_pictures: clips that get a strip and a GIF (truth, the first samples, absolute difference of the first):
+            the best, the median and the worst by PSNR, then the first ones; a GIF ends after 300 predicted frames.
+
+    Returns:
+        Which clips were drawn, why, and the names of their files.
+    """
+    settings, pictures = result.provenance, []
+    draw_curves(result)
+    for picture in chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]:
         truth, samples = predict_clip(model, clips, picture["clip"], settings)
-        names = ["prediction"] if len(samples) == 1 else [f"sample {i + 1}" for i in range(len(samples))]
         difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
-        rows = {clips.label("truth"): truth, **dict(zip(names, samples, strict=True)), "difference": difference}
-        pictures.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, settings["context"])})
+        rows = {clips.label("truth"): truth, **label_futures(samples), "difference": difference}
+        drawn = save_pictures(result.folder, f"clip_{picture['clip']}", rows, settings["context"])
+        pictures.append({**picture, **drawn})
     return pictures
+
+
+def draw_curves(result: Result) -> None:
+    """Plot the horizon curves of a result."""
+    about = result.provenance
+    plots.save_curves(result.file(".png"), bands(result.reduced, about), "Open-loop prediction", title(about))
 
 
 def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
@@ -44,30 +61,14 @@ def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
 
 def predict_clip(
     model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A clip of the evaluation, uint8 ``(context + horizon, ...)``, and its first predictions, led by the context.
-
-    Args:
-        model: predicts.
-        clips: of the evaluation.
-        index: of the clip.
-        settings: ``context``, ``horizon``, ``num_samples``, ``seed``, ``noise`` and ``rows`` of the
-            evaluation.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict a clip as the evaluation of these settings did: truth and futures, uint8 ``(context + horizon, ...)``."""
     context, horizon = settings["context"], settings["horizon"]
     (clip,) = next(clips.examples(index + 1, index, 1))
-    chunks = model.rollout_chunks(
-        clip[None, :context],
-        horizon,
-        num_samples=settings["num_samples"],
-        seed=clip_seeds(settings["seed"], [index]),
-        noise="sample" if settings["noise"] == "sample" else "mean",
-        rows=settings.get("rows", 1),  # which the oldest results do not say
-        chunk=CHUNK,
-    )
+    chunks = predict(model, clip[None, :context], [index], settings)
     predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
     truth = to_bytes(clip[: context + horizon])
-    return truth, [np.concatenate([truth[:context], sample]) for sample in predicted]
+    return truth, np.stack([np.concatenate([truth[:context], sample]) for sample in predicted])
 
 
 def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:
@@ -81,9 +82,3 @@ def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context:
 def to_bytes(frames: np.ndarray) -> np.ndarray:
     """Frames in [0, 1] as uint8, for pictures; what is not a number is black."""
     return np.rint(255 * np.nan_to_num(frames)).astype(np.uint8)
-
-
-def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
-    """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
-    states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
-    return (np.array(states) >> 1).astype(np.int32)

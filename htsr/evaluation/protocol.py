@@ -4,7 +4,6 @@ A protocol says everything that the numbers depend on but the model, and the dig
 theirs as ``protocol.yml``. Two results under one protocol are comparable, clip by clip.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,10 +13,10 @@ from htsr.config import check_section, read_config, save_config
 from htsr.data import DATASETS, load_clips
 from htsr.data.clips import Clips
 from htsr.errors import InputError
-from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate, results_of
-from htsr.evaluation.partial import FOLDER
+from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+from htsr.evaluation.pictures import illustrate
 from htsr.metrics import METRIC_SPEC
-from htsr.runs.folder import upgrade_data, upgrade_eval
+from htsr.runs.folder import results_of, upgrade_data, upgrade_eval
 
 SECTIONS = ("protocol", "data", "eval")
 OF_THE_MACHINE = ("batch_size", "rows", "num_pictures")  # arguments of `evaluate` that change a rounding at most
@@ -44,6 +43,11 @@ class Protocol(NamedTuple):
     split: Literal["test"] = "test"
     clips_sha256: str | None = None
     first_clip_sha256: str | None = None
+
+
+def check_eval(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the eval section of a config, which ``evaluate`` and ``illustrate`` share, and fill in the defaults."""
+    return check_section("eval", values, (evaluate, illustrate), reserved=(*SET_BY_PROGRAM, "result"))
 
 
 def make_protocol(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Protocol:
@@ -95,16 +99,13 @@ def find_results(run: Path, protocol: Protocol, manifest: Mapping[str, Any]) -> 
 
     A protocol with the digest of its clips wants results on the very same ones.
     """
-    for path in sorted(run.glob("eval/*/protocol.yml"), reverse=True):
+    for folder, content in results_of(run):
         try:
-            found = read_protocol(path)
-            curves = results_of(path.parent, ".json").read_text(encoding="utf-8")
-            used = json.loads(curves)["provenance"]["checkpoint"]
-        except (InputError, ValueError, KeyError):
+            found = read_protocol(folder / "protocol.yml")
+            used = content["provenance"]["checkpoint"]["files"]
+        except (InputError, KeyError, TypeError):
             continue  # of another version
-        asked = (protocol.data, protocol.eval, manifest["files"])
-        finished = not (path.parent / FOLDER).exists()
         same_clips = protocol.clips_sha256 in (None, found.clips_sha256)
-        if finished and same_clips and (found.data, found.eval, used["files"]) == asked:
-            return path.parent
+        if same_clips and (found.data, found.eval, used) == (protocol.data, protocol.eval, manifest["files"]):
+            return folder
     return None

@@ -20,8 +20,7 @@ from htsr.export.signatures import Signatures
 from htsr.export.tflite import check_tflite, write_tflite
 from htsr.files import new_folder, require_utf8
 from htsr.models.base import VideoModel
-from htsr.runs.card import evaluations
-from htsr.runs.folder import find_run, load_run, read_run_config
+from htsr.runs.folder import find_run, load_run, read_run_config, results_of
 
 SCHEMA = 1
 _DESCRIPTION = Path("assets", "model.json")
@@ -156,7 +155,7 @@ def _description(model: VideoModel, signatures: Signatures, config, provenance) 
 
 def _latest_evaluation(run: Path) -> dict[str, Any] | None:
     """The newest evaluation of a run: how it was made, and the model's metrics, means over clips and lead times."""
-    for folder, content in evaluations(run):
+    for folder, content in results_of(run):
         try:
             about, columns = content["provenance"], content["curves"]["model"]
             metrics = {name: curve["horizon_mean"]["mean"] for name, curve in columns.items()}

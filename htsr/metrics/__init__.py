@@ -5,13 +5,14 @@ The set ``htsr-1``: predictions clipped to [0, 1], predicted frames only, data r
 """
 
 from htsr.metrics.conventions import MODES, Mode, resolve_mode
-from htsr.metrics.curves import Curves, bootstrap_interval
+from htsr.metrics.curves import Curves
 from htsr.metrics.digits import DigitReader
 from htsr.metrics.ensemble import ensemble_errors, spread_skill
 from htsr.metrics.events import event_counts
 from htsr.metrics.frame import frame_errors, gradient, mae, mae_sum, moving_psnr, mse, mse_sum, psnr, rmse, ssim
 from htsr.metrics.fvd import VideoFeatures, frechet_distance, fvd
 from htsr.metrics.lpips import LPIPS, lpips
+from htsr.metrics.statistics import bootstrap_interval
 
 METRIC_SPEC = "htsr-1"
 

@@ -8,28 +8,23 @@ A stochastic model gives several futures of a clip, and there is one stated rule
   supplies every metric**, so the ``best`` columns describe one set of videos. With ``select="per_metric"``, the habit
   of the literature, every metric picks its own sample. Best columns grow with the number of samples: compare only
   equal numbers.
-
-Intervals are percentile bootstrap intervals over clips (Efron 1979): clips are drawn with replacement, whole.
 """
 
 import functools
 import json
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from htsr.errors import InputError
 from htsr.files import new_file
-from htsr.metrics.metric import Column, columns
+from htsr.metrics.metric import columns
+from htsr.metrics.statistics import Reduced, curve_of, resampling
 
-CONFIDENCE = 0.95
-RESAMPLES = 1000
 Select = Literal["psnr", "per_metric"]
-_BLOCK = 64  # lead times that are resampled at once
 _LAYOUT = "layout.json"
 
 
@@ -61,13 +56,14 @@ class Curves:
                 }
 
     @classmethod
-    def load(cls, path: str | Path) -> "Curves":
-        """Read the values that ``save`` wrote to a ``.npz`` file into memory."""
+    def load(cls, path: str | Path, metric: str | None = None) -> "Curves":
+        """Read the values that ``save`` wrote into memory, those of one metric (``psnr``, of any convention) or all."""
         series: dict[str, dict[str, np.ndarray]] = {}
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
-                owner, _, metric = name.rpartition("/")
-                series.setdefault(owner, {})[metric] = arrays[name]
+                owner, _, column = name.rpartition("/")
+                if metric in (None, column.rpartition(".")[2]):
+                    series.setdefault(owner, {})[column] = arrays[name]
         curves = cls()
         for owner, values in series.items():
             curves.add(owner, values)
@@ -181,9 +177,9 @@ class Curves:
         if select not in get_args(Select):
             raise InputError(f"select must be one of {', '.join(get_args(Select))}, received {select!r}")
         found = {series: self.columns(series, select, units) for series in self.series}
-        weights = _resampling(self.num_clips(), seed)
+        weights = resampling(self.num_clips(), seed)
         curves = {
-            series: {name: _curve([column], weights) for name, column in found[series].items()}
+            series: {name: curve_of([column], weights) for name, column in found[series].items()}
             for series in self.series
         }
         differences = {}
@@ -192,7 +188,7 @@ class Curves:
             for name, column in found[reference].items():
                 partner = found[other].get(name) or found[other].get(column.name)
                 if partner is not None:
-                    pairs[name] = _curve([column, partner], weights)
+                    pairs[name] = curve_of([column, partner], weights)
             if pairs:
                 differences[other] = pairs
         metrics = {
@@ -205,19 +201,13 @@ class Curves:
         }
         return {"metrics": metrics, "curves": curves, "differences": differences}
 
-    def save(
-        self, folder: str | Path, reduced: Mapping[str, Any], provenance: Mapping[str, Any], name="curves"
-    ) -> None:
-        """Write ``<name>.npz`` (every value, ``<series>/<metric>``: ``(sample, clip, lead time)``) and ``<name>.json``.
-
-        The JSON file holds ``provenance`` and what ``reduce`` returned; values that are not finite are ``null``.
-        """
-        with zipfile.ZipFile(Path(folder) / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+    def save(self, path: str | Path) -> None:
+        """Write every value to a ``.npz`` file: ``<series>/<metric>``, ``(sample, clip, lead time)``."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for series in self.series:
                 for metric in self._of(series):
                     with archive.open(f"{series}/{metric}.npy", "w", force_zip64=True) as file:
                         np.lib.format.write_array(file, self.array(series, metric), allow_pickle=False)
-        save_json(Path(folder) / f"{name}.json", {"provenance": provenance, **reduced})
 
     def _reader(
         self, series: str, metric: str, rule: str, select: Select, best_sample: Callable[..., np.ndarray]
@@ -249,25 +239,9 @@ class Curves:
     def _save_layout(self) -> None:
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        layout = {
-            series: {metric: column.shape for metric, column in metrics.items()}
-            for series, metrics in self._values.items()
-        }
-        save_json(self._folder / _LAYOUT, layout)
-
-
-class Reduced(NamedTuple):
-    """A column of one series: what it is, how to read its components at a slice of lead times, clips and lead times."""
-
-    name: str
-    column: Column
-    readers: tuple[Callable[[slice], np.ndarray], ...]
-    shape: tuple[int, ...]
-
-    def combine(self, means: list[np.ndarray]) -> np.ndarray:
-        """The column of the means of its components."""
-        return means[0] if self.column.combine is None else self.column.combine(*means)
+        layout = {series: {name: of.shape for name, of in metrics.items()} for series, metrics in self._values.items()}
+        with new_file(self._folder / _LAYOUT) as file:
+            json.dump(layout, file)
 
 
 class _Values:
@@ -303,105 +277,3 @@ class _Values:
         if self._path is None:
             return np.concatenate(self._pieces)
         return np.memmap(self._path, "<f4", "r", shape=(self.num_clips, *self.shape))
-
-
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bootstrap interval of the mean over clips.
-
-    Args:
-        values: ``(clip, ...)``.
-        seed: of the 1000 resamples; one seed draws the same clips for every array with that many clips.
-
-    Returns:
-        Lower and upper ends, float64 ``(...)``; NaN for a single clip, about which nothing can be said.
-    """
-    values = np.asarray(values, np.float64)
-    weights = _resampling(len(values), seed)
-    low, high = _interval(None if weights is None else weights @ values.reshape(len(values), -1), values[0].size)
-    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
-
-
-def save_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader takes, whole or not at all: values that are not finite are null."""
-    with new_file(path) as file:
-        file.write(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say: lists for arrays, null for values that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _resampling(num_clips: int, seed: int) -> np.ndarray | None:
-    """Bootstrap weights ``(resample, clip)``, rows summing to 1; None for a single clip."""
-    if num_clips < 2:
-        return None
-    equal = np.full(num_clips, 1 / num_clips)
-    return np.random.default_rng(seed).multinomial(num_clips, equal, size=RESAMPLES) / num_clips
-
-
-def _curve(columns: list[Reduced], weights: np.ndarray | None) -> dict[str, Any]:
-    """The curve of a column, or of the difference of two, over the same resampled clips."""
-    clips, leads = columns[0].shape
-    totals = [[np.zeros(clips) for _ in column.readers] for column in columns]
-    blocks = []
-    for begin in range(0, leads, _BLOCK):
-        part = slice(begin, min(begin + _BLOCK, leads))
-        values = [[read(part) for read in column.readers] for column in columns]
-        blocks.append(_reduced(columns, values, weights))
-        for column, total in zip(values, totals, strict=True):
-            for i, component in enumerate(column):
-                total[i] += component.sum(axis=1)
-    mean, low, high = (np.concatenate(ends) for ends in zip(*blocks, strict=True))
-    over_horizon = [[total[:, None] / leads for total in column] for column in totals]
-    whole = (end[0] for end in _reduced(columns, over_horizon, weights))
-    curve = {
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "horizon_mean": dict(zip(("mean", "low", "high"), whole, strict=True)),
-    }
-    if any("@" in column.name for column in columns):
-        defined = mean[np.isfinite(mean)]
-        curve["undefined"] = mean.size - defined.size
-        curve["over_leads"] = float(defined.mean()) if defined.size else np.nan
-    return curve
-
-
-def _reduced(
-    columns: list[Reduced], values: list[list[np.ndarray]], weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and interval ``(lead time,)`` of components ``(clip, lead time)``, combined; the difference of two columns.
-
-    An infinite value (an exact frame, in conventions that allow it) leaves the mean infinite and no interval.
-    """
-
-    def combined(average: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        first, *rest = (
-            column.combine([average(component) for component in components])
-            for column, components in zip(columns, values, strict=True)
-        )
-        return first - rest[0] if rest else first
-
-    with np.errstate(invalid="ignore"):
-        mean = combined(lambda component: component.mean(axis=0))
-        resampled = None if weights is None else combined(lambda component: weights @ component)
-    return mean, *_interval(resampled, mean.size)
-
-
-def _interval(resampled: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The middle 95 % of ``(resample, value)``; resamples in which a ratio is undefined are left out."""
-    if resampled is None:
-        nothing = np.full(size, np.nan)
-        return nothing, nothing
-    tail = (1 - CONFIDENCE) / 2
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.filterwarnings("ignore", "All-NaN slice")
-        low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
-    return low, high

@@ -54,7 +54,8 @@ class VideoModel(keras.Model):
         """Return the raw terms of the loss.
 
         Args:
-            clip: float32 ``(batch, time, height, width, channel)`` in [0, 1].
+            clip: float32 ``(batch, time, height, width, channel)`` in [0, 1]; under a ``tf.distribute`` strategy the
+                replica's part of the batch.
             seed: int32 scalar, another one at every training step.
             step: int32 scalar, the training steps done before this one; None outside of training.
 
@@ -116,7 +117,8 @@ class VideoModel(keras.Model):
 
     @tf.autograph.experimental.do_not_convert  # models write their loops themselves, and tracing is faster
     def train_step(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Take one training step on a batch of clips: the loss, its terms and the gradient's norm before clipping."""
+        """Take one training step on a batch of clips, bytes or floats in [0, 1]: the loss, its terms and the gradient's
+        norm before clipping."""
         return self.training_step(clip)
 
     # ---- rollouts

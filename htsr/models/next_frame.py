@@ -151,7 +151,7 @@ class NextFramePredictor(VideoModel):
             before = tf.where(done < 1.0, before, 1.0)
             later = tf.clip_by_value(1.0 - done, 0.0, 0.5)
         probability = tf.tensor_scatter_nd_update(tf.where(after, later, before), [[0]], [1.0])
-        seeds = noise_lib.fold(noise_lib.fold(seed, tf.range(batch))[:, None], tf.range(num_inputs))
+        seeds = noise_lib.fold(noise_lib.fold(seed, noise_lib.rows(batch))[:, None], tf.range(num_inputs))
         return noise_lib.uniform(seeds) < probability
 
     # ---- rollouts

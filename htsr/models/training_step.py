@@ -1,17 +1,26 @@
-"""What a training step is: gradients, accumulated over parts of a batch, clipped, applied, and averages of weights."""
+"""What a training step is: gradients, accumulated over parts of a batch, clipped, applied, and averages of weights.
+
+Under a ``tf.distribute`` strategy each replica has an equal part of the batch. Gradients and logs are averaged over the
+replicas, then clipped; so a step is that of the whole batch on however many replicas, up to the order of summation.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
+from htsr.layers.batch_norm import BatchNorm
 from htsr.ops import noise as noise_lib
 
 if TYPE_CHECKING:
     from htsr.models.base import VideoModel
+
+# A division by 255 on the device would be rounded otherwise: graphs multiply by the reciprocal.
+_FLOATS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 class TrainingPass(NamedTuple):
@@ -32,6 +41,7 @@ class TrainingStep:
     """One training step of a compiled model; ``VideoModel.compile`` explains the arguments.
 
     Attributes:
+        distributed: whether the model is one of a ``tf.distribute`` strategy, be it of a single replica.
         ema_variables: the averages of the trainable variables, none without ``ema_decay``.
     """
 
@@ -43,31 +53,61 @@ class TrainingStep:
         require_int("accumulate", accumulate, 1)
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, received {ema_decay}")
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        with model.distribute_strategy.scope():
+            self.distributed = tf.distribute.has_strategy()
+        # A function inside that of a step (a part of a batch, or what XLA compiles) cannot reduce over replicas.
+        nested = accumulate > 1 or model.jit_compile
+        if replicas > 1 and nested and any(isinstance(x, BatchNorm) for x in model._flatten_layers()):
+            raise InputError(
+                f"batch normalisation needs the whole batch of {replicas} replicas at once, but train.accumulate "
+                f"is {accumulate} and train.jit_compile {model.jit_compile}; set them to 1 and false"
+            )
         self._model, self._clip_norm, self._accumulate = model, clip_norm, accumulate
         self._ema_decay, self._seed = ema_decay, seed
-        self.ema_variables = [] if ema_decay is None else [tf.Variable(v.value) for v in model.trainable_variables]
-        self._gradients = tf.function(self._traced_gradients, autograph=False)
+        averaged = [] if ema_decay is None else model.trainable_variables
+        self.ema_variables = [tf.Variable(tf.convert_to_tensor(variable.value)) for variable in averaged]
+        self._gradients = self._gradients_of
+        if not self.distributed or model.jit_compile:
+            self._gradients = tf.function(
+                self._gradients_of, autograph=False, jit_compile=self.distributed and model.jit_compile
+            )
 
     def __call__(self, clip: tf.Tensor) -> dict[str, tf.Tensor]:
         """Train on a batch: the loss, its terms and the gradient's norm, of this step alone, means over its passes."""
         step = tf.cast(self._model.optimizer.iterations, tf.int32) // self._model.num_passes
-        logs = [self.take(part, step) for part in self._model.training_passes(clip)]
+        frames = tf.gather(_FLOATS, tf.cast(clip, tf.int32)) if clip.dtype == tf.uint8 else clip
+        logs = [self.take(part, step) for part in self._model.training_passes(frames)]
         return {name: tf.add_n([log[name] for log in logs]) / len(logs) for name in logs[0]}
 
     def take(self, part: TrainingPass, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take the optimiser step of one pass of a training step."""
-        model, optimizer = self._model, self._model.optimizer
         loss, terms, grads = self._accumulated(part, noise_lib.fold(self._seed, step), step)
+        if self.distributed:
+            loss, terms, grads = tf.distribute.get_replica_context().all_reduce("MEAN", (loss, terms, grads))
         norm = tf.linalg.global_norm(grads)
         if self._clip_norm is not None:
             grads, _ = tf.clip_by_global_norm(grads, self._clip_norm, use_norm=norm)
-        trained = _trained(model, _paths(part.frozen))
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+        if self.distributed:
+            tf.distribute.get_replica_context().merge_call(self._update, (finite, grads, _paths(part.frozen)))
+        else:
+            self._update(tf.distribute.get_strategy(), finite, grads, _paths(part.frozen))
+        return {"loss": loss, **terms, "grad_norm": norm}
+
+    def _update(self, strategy, finite, grads, frozen) -> None:
+        """Apply gradients that are finite; on all replicas together, each of which has the same ones."""
+        model, optimizer = self._model, self._model.optimizer
 
         def apply():
             # The average follows quickly at first, so that it does not remember the initial weights.
             done = tf.cast(optimizer.iterations, tf.float32)
             decay = tf.minimum(self._ema_decay or 0.0, (1.0 + done) / (10.0 + done))
-            optimizer.apply(grads, trained)
+            trained = _trained(model, frozen)
+            if self.distributed:
+                _apply_to_replicas(optimizer, strategy, grads, trained)
+            else:
+                optimizer.apply(grads, trained)
             for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
                 average.assign(decay * average + (1.0 - decay) * variable)
             return tf.constant(0)
@@ -76,8 +116,7 @@ class TrainingStep:
             optimizer.iterations.assign(optimizer.iterations + 1)  # which batches and noise are functions of
             return tf.constant(0)
 
-        tf.cond(tf.math.is_finite(loss) & tf.math.is_finite(norm), apply, skip)
-        return {"loss": loss, **terms, "grad_norm": norm}
+        tf.cond(strategy.experimental_local_results(finite)[0], apply, skip)
 
     def _accumulated(self, part: TrainingPass, seed, step):
         """Loss, terms and gradients, averaged over the parts of a batch."""
@@ -100,7 +139,7 @@ class TrainingStep:
         _, total = tf.while_loop(lambda i, _: i < count, add, loop, parallel_iterations=1)
         return tf.nest.map_structure(lambda x: x / count, total)
 
-    def _traced_gradients(self, clip, seed, step, frozen: tuple[str, ...], arguments: dict[str, Any]):
+    def _gradients_of(self, clip, seed, step, frozen: tuple[str, ...], arguments: dict[str, Any]):
         """Traced once for all passes and parts of a batch that differ in nothing but clips and seed."""
         return gradients(self._model, clip, _trained(self._model, frozen), seed, step, **arguments)
 
@@ -121,3 +160,20 @@ def _paths(variables: Sequence[keras.Variable]) -> tuple[str, ...]:
 
 def _trained(model: "VideoModel", frozen: tuple[str, ...]) -> list[keras.Variable]:
     return [variable for variable in model.trainable_variables if variable.path not in frozen]
+
+
+def _apply_to_replicas(optimizer: keras.optimizers.Optimizer, strategy, grads, variables) -> None:
+    """``optimizer.apply`` of gradients that all replicas share, which Keras would add up over them once more.
+
+    What Keras's optimisers do to gradients beside weight decay (``clipnorm``, ``use_ema``, loss scaling) is left out.
+    """
+    rate = optimizer.learning_rate
+
+    def update(variable, gradient):
+        if optimizer.weight_decay:
+            variable.assign_sub(variable * tf.cast(optimizer.weight_decay * rate, variable.dtype))
+        optimizer.update_step(gradient, variable, rate)
+
+    for gradient, variable in zip(grads, variables, strict=True):
+        strategy.extended.update(variable.value, update, (gradient,), group=False)
+    optimizer.iterations.assign_add(1)

@@ -36,6 +36,17 @@ def fold(seed, stream) -> tf.Tensor:
     return tf.bitcast(threefry((seed, 0), (stream, 0))[0], tf.int32)
 
 
+def rows(count) -> tf.Tensor:
+    """Return what tells the rows of a batch apart, int32 ``(count,)``: each one's place in the batch of all replicas.
+
+    Under a ``tf.distribute`` strategy every replica has an equal part of it; the noise of a row is then the same on
+    however many replicas.
+    """
+    replica = tf.distribute.get_replica_context()
+    first = count * replica.replica_id_in_sync_group if replica is not None and replica.num_replicas_in_sync > 1 else 0
+    return first + tf.range(count)
+
+
 def normal(seed, rows, steps, units: int) -> tf.Tensor:
     """Standard normal noise.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from htsr.config import SECTIONS, check_named, check_section, read_config, read_overrides
 from htsr.data import DATASETS
 from htsr.errors import InputError
-from htsr.evaluation.evaluate import SET_BY_PROGRAM, evaluate
+from htsr.evaluation.protocol import check_eval
 from htsr.models import MODELS
 from htsr.published.readers.tensors import Contents
 from htsr.published.sources import Source
@@ -65,7 +65,7 @@ def settle(
         "model": {"name": source.model, **arguments},
         "data": check_named("data", sections["data"], DATASETS, reserved=("split",)),
         "train": check_section("train", sections["train"], fit, reserved=("model", "clips", "valid_clips", "run")),
-        "eval": check_section("eval", sections["eval"], evaluate, reserved=SET_BY_PROGRAM),
+        "eval": check_eval(sections["eval"]),
     }
     return Settled(sections, origins)
 

@@ -1,16 +1,12 @@
-"""Pictures of rollouts (strips, GIFs, films) and numbers (curves over the horizon or a training): arrays in, files out.
+"""Pictures of rollouts: strips, GIFs and films; arrays in, files out.
 
 In every picture context frames are framed green and counted up to 0, predicted frames are framed red and counted from
-+1, the same count as on the axis of the horizon curves. Curves use the colours of Okabe and Ito (Color Universal
-Design, 2008), which colour-blind readers can tell apart, and a line style each.
++1, the same count as on the axis of the horizon curves.
 """
 
-import functools
 import itertools
 import math
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,22 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 from htsr.errors import InputError
 from htsr.files import require_utf8
 
-_backend = os.environ.pop("MPLBACKEND", None)  # of a notebook, say: Matplotlib refuses to be imported with some
-try:
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-finally:
-    if _backend is not None:
-        os.environ["MPLBACKEND"] = _backend
-
 Rows = Mapping[str, np.ndarray]
-Band = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 GREEN, RED = (0, 158, 96), (220, 38, 38)
 MAX_COLUMNS, MAX_WIDTH = 25, 2000
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
 
 _BORDER, _GAP, _TEXT = 2, 4, 13
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -54,17 +38,6 @@ class _Ink(NamedTuple):
 
 _NUMBERS = _Ink("L", *range(4))  # in a GIF's table of colours
 _RGB = _Ink("RGB", _WHITE, _BLACK, GREEN, RED)
-
-
-def _as_by_default(draw):
-    """Draw with Matplotlib's own settings: those of the user's matplotlibrc may need LaTeX, or hide what is drawn."""
-
-    @functools.wraps(draw)
-    def drawn(*args, **kwargs):
-        with matplotlib.style.context("default"):
-            return draw(*args, **kwargs)
-
-    return drawn
 
 
 def rollout_image(rows: Rows, context: int, every: int | None = None) -> np.ndarray:
@@ -185,112 +158,6 @@ def save_mp4(path: str | Path, rows: Rows, context: int, fps: float = 10) -> Non
         writer.release()
 
 
-@_as_by_default
-def save_curves(path: str | Path, curves: Mapping[str, Mapping[str, Band]], title: str, subtitle: str) -> None:
-    """Plot metrics over the horizon, a panel a metric, with 95 % intervals as bands.
-
-    Args:
-        path: the file, ``.png``.
-        curves: metric in words → series (model or baseline) → mean, low and high, each ``(horizon,)``.
-        title: first line.
-        subtitle: second line: what the numbers are of (clips, samples, context).
-    """
-    if not curves:
-        raise InputError("no curves to plot; give at least one metric")
-    figure, panels = _panels(len(curves), title, subtitle)
-    names = list(dict.fromkeys(name for series in curves.values() for name in series))
-    for panel, (metric, series) in zip(panels, curves.items(), strict=True):
-        for name, (mean, low, high) in series.items():
-            frames = np.arange(1, len(mean) + 1)
-            look = _look(names.index(name))
-            panel.fill_between(frames, low, high, color=look["color"], alpha=0.15, linewidth=0)
-            panel.plot(frames, mean, label=name, marker="o" if len(mean) == 1 else None, **look)
-        panel.set_title(metric, fontsize=10, loc="left")
-        panel.set_xlabel("frames after the context")
-    _finish(figure, panels, path)
-
-
-@_as_by_default
-def save_latents(
-    path: str | Path,
-    kl: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    units: Mapping[str, np.ndarray],
-    active: float,
-    curves: Mapping[str, Mapping[str, Band]],
-    title: str,
-    subtitle: str,
-) -> None:
-    """Plot what the levels of a latent hierarchy carry: KL over the frames as steps, KL by unit, and horizon curves.
-
-    Args:
-        path: the file, ``.png``.
-        kl: level → the ends of its ticks in frames, counted as in pictures, ``(ticks + 1,)``, and nats ``(ticks,)``.
-        units: level → nats a tick of every unit; drawn from the largest to the smallest, and not below a tenth of
-            ``active``.
-        active: the KL from which a unit counts as active.
-        curves: as in ``save_curves``.
-        title: first line.
-        subtitle: second line: what the numbers are of.
-    """
-    figure, panels = _panels(len(kl) + 1 + len(curves), title, subtitle)
-    names = list(dict.fromkeys([*units, *(name for series in curves.values() for name in series)]))
-    looks = {name: _look(index) for index, name in enumerate(names)}
-    for panel, (level, (edges, nats)) in zip(panels, kl.items(), strict=False):
-        panel.stairs(nats, edges, baseline=None, label=level, **looks[level])
-        panel.set_ylim(0, 1.05 * nats[np.isfinite(nats)].max(initial=0) or 1)
-        panel.set_title(f"KL of {level} (nats a tick)", fontsize=10, loc="left")
-        panel.set_xlabel("frames after the context")
-    panel, floor = panels[len(kl)], active / 10
-    for level, nats in units.items():
-        edges = np.arange(len(nats) + 1) + 0.5
-        panel.stairs(np.maximum(np.sort(nats)[::-1], floor), edges, baseline=None, label=level, **looks[level])
-    panel.axhline(active, color="gray", linewidth=0.8)
-    panel.set_yscale("log")
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    panel.set_title(f"KL by unit (nats a tick); active above {active:g}", fontsize=10, loc="left")
-    panel.set_xlabel("units, the largest first")
-    for panel, (metric, series) in zip(panels[len(kl) + 1 :], curves.items(), strict=True):
-        for name, (mean, low, high) in series.items():
-            frames = np.arange(1, len(mean) + 1)
-            panel.fill_between(frames, low, high, color=looks[name]["color"], alpha=0.15, linewidth=0)
-            panel.plot(frames, mean, label=name, marker="o" if len(mean) == 1 else None, **looks[name])
-        panel.set_title(metric, fontsize=10, loc="left")
-        panel.set_xlabel("frames after the context")
-    _finish(figure, panels, path)
-
-
-@_as_by_default
-def save_training_curves(path: str | Path, records: Sequence[Mapping[str, object]], title: str = "Training") -> None:
-    """Plot what a training logged, over its steps.
-
-    Every finite number but the step is a curve. Names that differ in a leading ``valid/`` or a trailing level number
-    (``nll`` and ``valid/nll``, ``kl_0`` and ``kl_1``) share a panel. Long curves are averaged to 400 points; axes
-    show the middle 99 % of the values.
-
-    Args:
-        path: the file, ``.png``.
-        records: lines of ``metrics.jsonl``, each with ``step`` and any numbers.
-        title: first line.
-    """
-    curves = _by_panel(records)
-    if not curves:
-        raise InputError("no training records with numbers to plot; metrics.jsonl is written by htsr train")
-    figure, panels = _panels(len(curves), title, f"{len(records)} records")
-    for panel, (quantity, series) in zip(panels, curves.items(), strict=True):
-        for index, (name, points) in enumerate(series.items()):
-            steps, values = (_binned(np.array(column), 400) for column in zip(*points, strict=True))
-            panel.plot(steps, values, label=name, marker="o" if len(steps) < 20 else None, markersize=3, **_look(index))
-        values = [value for points in series.values() for _, value in points]
-        low, high = np.percentile(values, [0.5, 99.5])
-        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-        panel.set_ylim(low - margin, high + margin)
-        panel.set_title(quantity, fontsize=10, loc="left")
-        panel.set_xlabel("training steps")
-        if len(series) > 1:
-            panel.legend(fontsize=8)
-    _finish(figure, [], path)
-
-
 def _checked(rows: Rows, context: int) -> list[np.ndarray]:
     clips = [np.asarray(clip) for clip in rows.values()]
     if not clips:
@@ -341,11 +208,7 @@ def _framed(pixels: np.ndarray, scale: int, colour: int | tuple[int, int, int]) 
 def _pictures(labels: list[str], clips: list[np.ndarray], context: int, ink: _Ink) -> Iterator[Image.Image]:
     """Yield the pictures of an animation: labelled frames side by side, and which one of the context or prediction.
 
-    Args:
-        labels: one a clip.
-        clips: RGB pixels ``(time, height, width, 3)`` or colour numbers ``(time, height, width)``, as ``ink`` is.
-        context: how many of the first frames were observed.
-        ink: what to draw with.
+    Clips are RGB pixels ``(time, height, width, 3)`` or colour numbers ``(time, height, width)``, as the ink is.
     """
     time, height, width = clips[0].shape[:3]
     scale, font, top = _scale(width, 128), _font(), _TEXT + 2 * _GAP
@@ -381,51 +244,3 @@ def _indices(clip: np.ndarray, colours: list[int]) -> np.ndarray:
     palette = Image.new("P", (1, 1))
     palette.putpalette([*_INTERFACE, *colours])
     return np.stack([np.asarray(Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE)) for f in clip])
-
-
-def _panels(count: int, title: str, subtitle: str) -> tuple[Figure, list]:
-    columns = min(count, 3)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 1.1), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}\n{subtitle}", fontsize=11, x=0.01, ha="left")
-    panels = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-    for panel in panels:
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels
-
-
-def _look(index: int) -> dict:
-    """Return colour and line style of the index-th series: colours return with other line styles."""
-    turn, place = divmod(index, len(OKABE_ITO))
-    return {
-        "color": OKABE_ITO[place],
-        "linestyle": LINE_STYLES[(place + 4 * turn) % len(LINE_STYLES)],
-        "linewidth": 1.6,
-    }
-
-
-def _finish(figure: Figure, panels: list, path: str | Path) -> None:
-    """Write the figure, with one legend below for the panels given."""
-    series = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    if series:
-        figure.legend(series.values(), series.keys(), loc="outside lower left", ncols=4, fontsize=9, frameon=False)
-    figure.savefig(path, format="png")
-
-
-def _by_panel(records: Sequence[Mapping[str, object]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Return panel → curve → (step, value) pairs."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for record in records:
-        for name, value in record.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if number and name != "step":
-                quantity = re.sub(r"_\d+$", "", name.removeprefix("valid/"))
-                curves.setdefault(quantity, {}).setdefault(name, []).append((record["step"], value))
-    return curves
-
-
-def _binned(values: np.ndarray, points: int) -> np.ndarray:
-    """Return the means of equally many neighbours, at most ``points`` of them."""
-    return np.array([part.mean() for part in np.array_split(values, min(points, len(values)))])

@@ -8,7 +8,6 @@ Pictures are stored as base64, a third larger than their files: six GIFs of a me
 import base64
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,7 +17,7 @@ from typing import Any
 
 from htsr.errors import InputError
 from htsr.files import new_file
-from htsr.report import sections
+from htsr.report import numbers, sections
 from htsr.report.content import Picture, parse
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -103,9 +102,9 @@ def render(
         facts=sections.facts(provenance),
         links=sections.links(name for name, html in below.items() if html),
         warnings=sections.warnings(provenance.get("warnings") or []),
-        cards=sections.cards(parsed),
-        choices="\n".join(sections.choice(metric, metric is metrics[0]) for metric in metrics),
-        tables="\n".join(sections.table(parsed, metric) for metric in metrics),
+        cards=numbers.cards(parsed),
+        choices="\n".join(numbers.choice(metric, metric is metrics[0]) for metric in metrics),
+        tables="\n".join(numbers.table(parsed, metric) for metric in metrics),
         notes=sections.notes(parsed),
         below="\n".join(filter(None, below.values())),
         content=_json(content),
@@ -184,14 +183,5 @@ def _inside(folder: Path, name: str | None) -> Path | None:
 
 def _json(value: Any) -> str:
     """JSON that cannot end its script element; numbers to seven digits, as many as the float32 values have."""
-    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
-    return value
+    short = json.loads(json.dumps(value), parse_float=lambda n: float(f"{float(n):.7g}"), parse_constant=lambda _: None)
+    return json.dumps(short, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")

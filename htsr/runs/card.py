@@ -1,15 +1,14 @@
 """``model.md``: what a run's model is, where it is from, how it did, how to use it. Facts of the run folder alone."""
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from htsr.report.tables import block, headlines, markdown, title
 from htsr.runs.checkpoints import read_manifest
-from htsr.runs.folder import find_run, read_run_config
+from htsr.runs.folder import find_run, read_run_config, results_of
 
 CARD, IMPORTED = "model.md", "imported.json"
 
@@ -67,14 +66,6 @@ def write_card(logdir: str | Path, name: str | None = None, results: str | Path 
     return card
 
 
-def evaluations(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The finished evaluations of a run, the newest first: folder and what its ``curves.json`` holds; damaged ones are
-    passed over."""
-    for path in sorted(run.glob("eval/*/curves*.json"), reverse=True):
-        with contextlib.suppress(ValueError):
-            yield path.parent, json.loads(path.read_text(encoding="utf-8"))
-
-
 def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
     """Where imported weights are from; nothing for a run that was trained here from the beginning."""
     if not (run / IMPORTED).is_file():
@@ -106,7 +97,7 @@ def _sets(weights: Mapping[str, Any]) -> list[str]:
 
 def _results(run: Path) -> list[str]:
     """The first headlines of the newest finished evaluation, over the horizon."""
-    for folder, found in evaluations(run):
+    for folder, found in results_of(run):
         try:
             report, metrics = found["provenance"], found["metrics"]
             reduced = {**found, **{part: _numbers(found[part]) for part in ("curves", "differences")}}

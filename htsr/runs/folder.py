@@ -1,18 +1,22 @@
 """A run folder: where it is, its config, its lock, and the model in it."""
 
+import contextlib
 import fcntl
+import json
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htsr.config import read_config, read_overrides
+from htsr.config import read_config, read_overrides, shipped
 from htsr.errors import InputError
 from htsr.runs.checkpoints import assign_model, load, step_of
 
 if TYPE_CHECKING:
     from htsr.models.base import VideoModel
+
+UNFINISHED = "partial"  # a folder beside the results of an evaluation, until it is finished
 
 # Arguments of a recurrent model that went into its ``cell``.
 _OF_THE_CELL = ("ce", "se", "key_filters", "memory_kernel_size", "offsets", "trend_decay")
@@ -33,6 +37,23 @@ def find_run(logdir: str | Path) -> Path:
     return run
 
 
+def pretrained_run(name: str) -> Path:
+    """Return the run folder of a model that comes with htsr.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    there = pretrained_names()
+    if name not in there:
+        raise InputError(f"--pretrained must be one of {', '.join(there)}, received {name!r}")
+    return shipped("pretrained") / name
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the models that come with htsr."""
+    return sorted(path.parent.name for path in shipped("pretrained").glob("*/config.yml"))
+
+
 def read_run_config(run: str | Path, overrides: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the config of a run, in today's words, with overrides such as ``"eval.horizon=20"`` on top of it."""
     config = upgrade(read_config(Path(run) / "config.yml"))
@@ -51,6 +72,8 @@ def upgrade(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
             own = {key: value for key, value in own.items() if key not in ("ce", "se") or value}
         own = {key: value for key, value in own.items() if value is not None}
         model["cell"] = {"name": name, **own} if own else name
+    if config["train"]:
+        config["train"].setdefault("deterministic", not config["train"].get("jit_compile"))
     config["data"], config["eval"] = upgrade_data(config["data"]), upgrade_eval(config["eval"])
     return config
 
@@ -71,6 +94,26 @@ def upgrade_eval(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("metric_mode") == "htsr":
         settings["metric_mode"] = "cwvae"
     return settings
+
+
+def results_of(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The finished evaluations of a run, the newest first: folder and numbers; damaged ones are passed over."""
+    for folder in sorted(run.glob("eval/*"), reverse=True):
+        if not (folder / UNFINISHED).exists():
+            with contextlib.suppress(ValueError):
+                yield folder, json.loads(result_file(folder, ".json").read_text(encoding="utf-8"))
+
+
+def result_file(folder: Path, suffix: str) -> Path:
+    """The one file of numbers in a folder of results, ``.json`` or ``.npz``.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = list(folder.glob(f"curves*{suffix}"))
+    if len(found) != 1:
+        raise InputError(f"{folder} should hold the results of one evaluation, found {len(found)}; evaluate again")
+    return found[0]
 
 
 def load_model(logdir: str | Path, which: str | int = "latest", ema: bool = True) -> "VideoModel":

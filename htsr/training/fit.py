@@ -1,35 +1,29 @@
-"""Training: Keras ``fit`` over a step-addressed stream of clips, with checkpoints from which it resumes exactly.
+"""Training: a loop over a step-addressed stream of clips, on one or several devices, with checkpoints.
 
 The state of a run is its weights, its optimiser's slots and its step; batches, noise and logs are functions of these. A
 run that is stopped, killed even, and started again therefore writes the same weights and the same log, bit for bit, as
-one that was not (same machine type, thread count and versions, on a CPU).
+one that was not (same machine type, thread count and versions, on a CPU). On several replicas the training is the same
+up to the order of summation, and goes on from the checkpoint of any other number of them.
+
+The device is asked for numbers no more often than every ``log_every`` steps.
 """
 
-import math
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import keras
-import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from htsr.checks import require_int
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
-from htsr.report import figures
 from htsr.runs import checkpoints, trained_on
 from htsr.training import schedules
 from htsr.training.adam import Adam
-from htsr.training.log import Log
+from htsr.training.loop import Cadence, Loop, Writer, ema_arrays
+from htsr.training.strategy import Agreement, automatic, is_chief, lost, shares
 from htsr.training.validation import Validation
-
-MAX_SKIPPED = 5  # steps in a row whose gradient is not finite, after which training has diverged
 
 
 class Result(NamedTuple):
@@ -55,7 +49,8 @@ def fit(
     clip_norm: float | None = 10000.0,
     accumulate: int = 1,
     ema_decay: float | None = None,
-    jit_compile: bool = False,
+    jit_compile: bool | Literal["auto"] = "auto",
+    deterministic: bool | Literal["auto"] = "auto",
     seed: int = 0,
     log_every: int = 10,
     valid_every: int = 1000,
@@ -69,6 +64,9 @@ def fit(
     keep_every: int | None = None,
 ) -> Result:
     """Train a model with Adam; continue where the run folder's newest valid checkpoint stands.
+
+    A model that was built in the scope of a ``tf.distribute`` strategy is trained on all of its replicas, each of which
+    gets an equal part of every batch; of several workers the first alone writes.
 
     Writes into ``run``: ``metrics.jsonl`` (a line every ``log_every`` steps and at every validation),
     ``training.png`` (its curves), ``tensorboard/``, ``samples/`` (rollouts as GIF and strip), ``model/``
@@ -88,8 +86,11 @@ def fit(
         schedule: ``constant``, ``cosine`` down to 0 at the last step, or ``onecycle`` (see ``OneCycle``), which also
             changes Adam's ``beta_1``.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
-        accumulate, ema_decay, jit_compile: as in ``VideoModel.compile``; validation is of the weights themselves, not
-            of their averages.
+        accumulate, ema_decay: as in ``VideoModel.compile``; validation is of the weights themselves, not of their
+            averages.
+        jit_compile: compile the step with XLA; ``auto`` does it where there is a GPU.
+        deterministic: take operations that always give the same bits, without which a run does not resume exactly;
+            ``auto`` does it where there is neither a GPU, on which they are slow, nor XLA.
         seed: of the training noise.
         log_every: steps between lines of the log.
         valid_every: steps between validations; also after the last step.
@@ -114,6 +115,61 @@ def fit(
     }  # fmt: skip
     for name, count in counts.items():
         require_int(f"train.{name}", count, 1)
+    _check(
+        model, clips, valid_clips, valid_context, valid_horizon, epsilon, weight_decay, checkpoint_minutes, keep_every
+    )
+    jit_compile, deterministic = automatic(jit_compile, deterministic)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    rate = schedules.learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
+    adam = schedules.OneCycleAdam if schedule == "onecycle" else Adam
+    replicas = model.distribute_strategy
+    with replicas.scope():
+        optimizer = adam(rate, model.frozen_in_passes, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
+        model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
+    run = Path(run)
+    run.mkdir(parents=True, exist_ok=True)
+    agree = Agreement(replicas)
+    agree(0)  # the first worker may have written what a run begins with
+    start = _restore(model, run)
+    if len(set(agree(start))) > 1:
+        raise InputError(f"the workers see different checkpoints in {run}; put it where all of them read and write")
+    chief = is_chief(replicas)
+    if chief:
+        trained_on.keep(run, clips.source.contents(), resumed=start > 0)
+    if start >= steps:
+        print(f"{run} has already been trained for {start} steps", file=sys.stderr)
+        return Result(start, {}, None)
+    stream = replicas.distribute_datasets_from_function(
+        lambda context: clips.dataset(start, steps, shares(context, clips.batch_size, accumulate))
+    )
+    writer = None
+    if chief:
+        validation = Validation(
+            model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
+        )
+        every = Cadence(valid_every, checkpoint_every, checkpoint_minutes)
+        kept = {"keep_last": keep_last, "keep_every": keep_every}
+        writer = Writer(model, run, range(start, steps), validation, every, kept)
+    whole = model.jit_compile and not model.training_step.distributed
+    step = tf.function(lambda clip: replicas.run(model.train_step, (clip,)), autograph=False, jit_compile=whole)
+    with Loop(range(start, steps), log_every, agree, writer) as loop:
+        try:
+            for clip in stream:
+                if loop.after(step(clip)):
+                    break
+        except tf.errors.OpError as error:
+            if clips.failure is not None:  # what went wrong while reading, in place of the pipeline's report of it
+                raise clips.failure from None
+            if not agree.alone:
+                raise lost(error, run) from None
+            raise
+    return Result(loop.step, loop.logs, loop.stopped_by)
+
+
+def _check(
+    model, clips, valid_clips, valid_context, valid_horizon, epsilon, weight_decay, checkpoint_minutes, keep_every
+) -> None:
     if valid_clips.shape[0] < max(valid_context + valid_horizon, clips.shape[0]):
         raise InputError(
             f"validation clips have {valid_clips.shape[0]} frames, but train.valid_context + train.valid_horizon is "
@@ -130,128 +186,6 @@ def fit(
         )
     if not weight_decay >= 0:
         raise InputError(f"train.weight_decay must be at least 0, received {weight_decay}")
-    rate = schedules.learning_rate(learning_rate, warmup_steps, schedule, steps, model.num_passes)
-    adam = schedules.OneCycleAdam if schedule == "onecycle" else Adam
-    optimizer = adam(rate, model.frozen_in_passes, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
-    model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
-    run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
-    start = _restore(model, run)
-    trained_on.keep(run, clips.source.contents(), resumed=start > 0)
-    if start >= steps:
-        print(f"{run} has already been trained for {start} steps", file=sys.stderr)
-        return Result(start, {}, None)
-    log = Log(run, start)
-    validation = Validation(
-        model, valid_clips, run, valid_examples, valid_context, valid_horizon, valid_noise, clips.shape[0]
-    )
-    cadence = _Cadence(log_every, valid_every, checkpoint_every, checkpoint_minutes)
-    loop = _Loop(run, range(start, steps), log, validation, cadence, {"keep_last": keep_last, "keep_every": keep_every})
-    with loop:
-        stream = clips.dataset(start, steps)
-        try:
-            model.fit(stream, steps_per_epoch=steps - start, callbacks=[loop], shuffle=False, verbose=0)
-        except tf.errors.OpError:
-            if clips.failure is not None:  # what went wrong while reading, in place of the pipeline's report of it
-                raise clips.failure from None
-            raise
-    return Result(loop.step, loop.logs, loop.stopped_by)
-
-
-class _Cadence(NamedTuple):
-    """Steps between what recurs, and the minutes after which a checkpoint is due anyway."""
-
-    log: int
-    valid: int
-    checkpoint: int
-    checkpoint_minutes: float
-
-
-class _Loop(keras.callbacks.Callback):
-    """What happens around a step: progress, log, validation, checkpoints, signals."""
-
-    def __init__(self, run, steps, log, validation, cadence, kept):
-        super().__init__()
-        self.run, self.step, self.steps, self.log, self.validation = run, steps.start, steps.stop, log, validation
-        self.every, self.kept = cadence, kept
-        self.logs: dict[str, float] = {}
-        self._skipped = 0  # in a row
-        self.stopped_by: int | None = None
-        self._saved_at = time.monotonic()
-        self._timed = (self.step, time.monotonic())
-
-    def __enter__(self):
-        # Only the main thread may handle signals; in another one, whoever started it does.
-        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in handled}
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        look = {"unit": "step", "mininterval": interval, "dynamic_ncols": True, "desc": self.run.name}
-        self._bar = tqdm(total=self.steps, initial=self.step, **look)
-        return self
-
-    def __exit__(self, *_):
-        self._bar.close()
-        self.log.close()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self.logs = {name: float(logs[name]) for name in ("loss", *(n for n in logs if n != "loss"))}
-        finite = all(map(math.isfinite, self.logs.values()))
-        self._skipped = 0 if finite else self._skipped + 1
-        if self._skipped:
-            self._bar.write(f"step {self.step} is skipped: its loss or gradient is not finite", file=sys.stderr)
-        if self._skipped == MAX_SKIPPED:
-            _refuse_nonfinite(self.step, self.logs)
-        last = self.step == self.steps
-        if self.step % self.every.log == 0 or last:
-            self._write_log()
-        self._bar.update()
-        score = None
-        if self.step % self.every.valid == 0 or last:
-            record, score = self.validation()
-            self.log.write(self.step, record)
-            self._timed = (self.step, time.monotonic())
-        if self.stopped_by is not None:
-            self.model.stop_training = True
-        late = time.monotonic() - self._saved_at > 60 * self.every.checkpoint_minutes
-        due = self.step % self.every.checkpoint == 0 or late
-        if due or last or score is not None or self.stopped_by is not None:
-            self._save(score)
-        if score is not None:
-            self._draw()
-
-    def _draw(self):
-        try:
-            self.validation.draw(self.step, self.log)
-            figures.save_training_curves(self.run / "training.png", self.log.records(), self.run.name)
-        except Exception as error:  # no picture is worth a training
-            self._bar.write(f"pictures of step {self.step} not drawn: {' '.join(str(error).split())}", file=sys.stderr)
-
-    def _write_log(self):
-        rate = float(self.model.optimizer.learning_rate)
-        self.log.write(self.step, {**self.logs, "learning_rate": rate})
-        first, began = self._timed
-        self.log.timing(self.step, (self.step - first) / (time.monotonic() - began))
-        self._timed = (self.step, time.monotonic())
-        self._bar.set_postfix({name: f"{value:.4g}" for name, value in self.logs.items()}, refresh=False)
-
-    def _save(self, score):
-        self.log.sync()
-        arrays = {
-            **checkpoints.model_arrays(self.model),
-            **checkpoints.model_arrays(self.model.optimizer, "optimizer"),
-            **_ema_arrays(self.model),
-        }
-        checkpoints.save(self.run / "model", self.step, arrays, score=score, **self.kept)
-        self._saved_at = time.monotonic()
-
-    def _on_signal(self, number, frame):
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stopped_by = number
-        self._bar.write("stopping after this step; press Ctrl-C again to stop without saving", file=sys.stderr)
 
 
 def _restore(model: VideoModel, run: Path) -> int:
@@ -266,29 +200,7 @@ def _restore(model: VideoModel, run: Path) -> int:
         # Where a run begins with the slots of another one, the schedule is its own.
         arrays = arrays if step else {**checkpoints.model_arrays(model.optimizer, "optimizer"), **arrays}
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
-    for name, variable in zip(_ema_arrays(model), model.training_step.ema_variables, strict=True):
+    for name, variable in zip(ema_arrays(model), model.training_step.ema_variables, strict=True):
         variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step
-
-
-def _ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
-    if not model.training_step.ema_variables:
-        return {}
-    paths = [v.path.removeprefix(model.name + "/") for v in model.trainable_variables]
-    return {
-        f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.training_step.ema_variables, strict=True)
-    }
-
-
-def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:
-    wrong = [name for name, value in logs.items() if not math.isfinite(value)]
-    if not wrong:
-        return
-    terms = [name for name in wrong if name not in ("loss", "grad_norm")] or wrong
-    level = terms[0].rpartition("_")[2]
-    where = f"{terms[0]} (level {level})" if level.isdecimal() else terms[0]
-    raise InputError(
-        f"training stopped at step {step}: {where} is {logs[terms[0]]}; earlier checkpoints are intact: lower "
-        "train.learning_rate or train.clip_norm in a new run"
-    )

@@ -13,7 +13,7 @@ GIB = 2**30
 
 def machine(**changes):
     packages = {"tensorflow": "2.21.0", "tensorflow-probability": "0.25.0", "tf-keras": "2.21.0", "numpy": "2.4.6"}
-    disk = {"current folder": (Path("/work"), 50 * GIB), "cache": (Path("/home/ada/.cache/htsr"), 50 * GIB)}
+    disk = {"current folder": (Path("/data"), 50 * GIB), "cache": (Path("/home/ada/.cache/htsr"), 50 * GIB)}
     well = doctor.Machine(
         packages, {}, None, "a processor", [], [], (8, 4), math.inf, (16.0 * GIB, 8.0 * GIB, math.inf), "utf-8", set(),
         disk, (Path("/home/ada/.cache/htsr"), 3, 2 * GIB)

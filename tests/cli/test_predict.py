@@ -152,7 +152,7 @@ def test_one_future_is_made_of_means_where_the_run_says_so(stochastic, clip, fra
 
 
 def test_a_demo_is_a_test_clip_with_its_truth(stochastic, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "shipped", lambda name: stochastic.parent)
+    monkeypatch.setattr("htsr.runs.folder.shipped", lambda name: stochastic.parent)
     monkeypatch.chdir(tmp_path)
     status, printed, line = run_script("--pretrained", stochastic.name, "--demo")
     assert status == 0, line
@@ -189,7 +189,7 @@ def test_an_unknown_pretrained_model_is_refused(monkeypatch, tmp_path):
     for name in ("cms", "htsr"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yml").touch()
-    monkeypatch.setattr(predict, "shipped", lambda name: tmp_path)
+    monkeypatch.setattr("htsr.runs.folder.shipped", lambda name: tmp_path)
     status, _, line = run_script("--pretrained", "htsr-kth", "--demo")
     assert (status, line) == (2, "error: --pretrained must be one of cms, htsr, received 'htsr-kth'")
 

@@ -8,6 +8,7 @@ import pytest
 
 from htsr.config import read_overrides
 from htsr.data import load_clips
+from htsr.data.clips import as_floats
 from htsr.data.radar_files import picture_sequence
 from htsr.errors import InputError
 from htsr.metrics import event_counts
@@ -94,7 +95,7 @@ def test_cikm(cikm, capsys):
 
 def test_clips_in_training_and_in_file_order(cikm):
     clips = radar(cikm, seq_len=15, layout="cikm2017", image_size=32)
-    batch = next(iter(clips.dataset(0, 1))).numpy()
+    batch = as_floats(next(iter(clips.dataset(0, 1))).numpy())
     assert (batch.shape, batch.dtype) == ((2, 15, 32, 32, 1), np.float32)
     assert 0 < batch.max() <= 1
     np.testing.assert_array_equal(

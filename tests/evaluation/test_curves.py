@@ -8,7 +8,8 @@ import pytest
 
 from htsr import metrics
 from htsr.errors import InputError
-from htsr.metrics import curves as curves_module
+from htsr.evaluation.result import Result
+from htsr.metrics import statistics
 from htsr.metrics.metric import columns
 
 
@@ -75,11 +76,13 @@ def test_bootstrap_interval_covers_the_mean_95_times_in_100():
 def test_saved_curves_hold_every_value_and_where_they_come_from(tmp_path):
     curves = metrics.Curves()
     curves.add("model", {"psnr": np.array([[[20.0, np.nan]]])})
-    curves.save(tmp_path, curves.reduce("model"), {"seed": 3, "wall_seconds": np.float32(0.5)})
+    result = Result(curves.reduce("model"), {"metric_mode": "htsr-1", "wall_seconds": np.float32(0.5)}, tmp_path)
+    curves.save(result.file(".npz"))
+    result.save()
     with np.load(tmp_path / "curves.npz") as arrays:
         assert arrays["model/psnr"].shape == (1, 1, 2)
     content = json.loads((tmp_path / "curves.json").read_text())
-    assert content["provenance"] == {"seed": 3, "wall_seconds": 0.5}
+    assert content["provenance"] == {"metric_mode": "htsr-1", "wall_seconds": 0.5}
     assert content["curves"]["model"]["psnr"]["mean"] == [20.0, None]
 
 
@@ -100,9 +103,10 @@ def test_values_in_files_are_the_values_in_memory(tmp_path):
     expected, found = in_memory.reduce("model"), again.reduce("model")
     for column, curve in expected["curves"]["model"].items():
         np.testing.assert_array_equal(found["curves"]["model"][column]["low"], curve["low"], err_msg=column)
-    again.save(tmp_path, found, {})
+    again.save(tmp_path / "curves.npz")
     loaded = metrics.Curves.load(tmp_path / "curves.npz")
     np.testing.assert_array_equal(loaded.array("model", "crps"), in_memory.array("model", "crps"))
+    assert metrics.Curves.load(tmp_path / "curves.npz", "crps").metrics("model") == ["crps"]
 
 
 def test_unfinished_clips_are_forgotten(tmp_path):
@@ -192,7 +196,7 @@ def test_many_lead_times_are_reduced_in_blocks(monkeypatch):
     curves = metrics.Curves()
     curves.add("model", {"psnr": rng.random((1, 5, 150)), "mse": rng.random((1, 5, 150))})
     whole = curves.reduce("model")["curves"]["model"]
-    monkeypatch.setattr(curves_module, "_BLOCK", 7)
+    monkeypatch.setattr(statistics, "_BLOCK", 7)
     blocks = curves.reduce("model")["curves"]["model"]
     for column, curve in whole.items():
         for end in ("mean", "low", "high"):

@@ -1,7 +1,9 @@
 """Evaluation end to end: models of known quality, the rules, alignment, streaming, and the script."""
 
+import contextlib
 import json
 import re
+import signal
 
 import command
 import numpy as np
@@ -17,6 +19,7 @@ from htsr.errors import InputError
 from htsr.evaluation import evaluate as evaluation
 from htsr.evaluation import pictures
 from htsr.evaluation.evaluate import evaluate
+from htsr.evaluation.pictures import illustrate
 from htsr.evaluation.run import summary
 from htsr.models import build_model
 from htsr.report.tables import table
@@ -66,9 +69,13 @@ def clips():
     return Clips(RandomClips(), batch_size=4)
 
 
-def run(model, clips, out, **arguments):
-    settings = {"context": CONTEXT, "horizon": HORIZON, "num_examples": 6, "num_pictures": 0, "lpips": False}
-    result = evaluate(model, clips, out=out, **{**settings, **arguments})
+def run(model, clips, out, num_pictures=None, **arguments):
+    """Evaluate; draw curves and pictures where a number of them is given, as the command does; print all metrics."""
+    settings = {"context": CONTEXT, "horizon": HORIZON, "num_examples": 6, "lpips": False}
+    with contextlib.ExitStack() as drawn:
+        result = evaluate(model, clips, out=out, until=drawn, **{**settings, **arguments})
+        if num_pictures is not None:
+            illustrate(result, model, clips, num_pictures)
     print(summary(result, all_metrics=True))
     return result
 
@@ -174,7 +181,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(clips, tmp_path, stop_af
 
 
 def test_another_evaluation_does_not_go_on_where_one_stopped(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "_gather", lambda *_: (_ for _ in ()).throw(Stopped))
+    monkeypatch.setattr(evaluation, "_predict_and_score", lambda *_: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
         run(Oracle(clips.source), clips, tmp_path / "a")
     monkeypatch.undo()
@@ -233,20 +240,40 @@ def test_a_damaged_beginning_is_named(clips, tmp_path, monkeypatch):
         run(Oracle(clips.source), clips, tmp_path / "a", batch_size=2)
 
 
-def test_what_is_interrupted_after_the_scores_goes_on_there(clips, tmp_path):
-    """The last step fails, then the same evaluation: nothing is predicted again but the pictures."""
+def test_what_is_interrupted_after_the_scores_goes_on_there(clips, tmp_path, monkeypatch):
+    """Drawing fails, then the same evaluation: nothing is predicted again but the pictures."""
 
-    def fail(result):
-        assert (result.folder / "curves.json").exists()
+    def fail(path, rows, context):
+        assert (path.parent / "curves.json").exists()
         raise Stopped
 
+    monkeypatch.setattr(pictures.figures, "save_gif", fail)
     with pytest.raises(Stopped):
-        run(Oracle(clips.source), clips, tmp_path / "a", conclude=fail)
-    concluded = []
-    result = run(Oracle(clips.source), clips, tmp_path / "b", conclude=concluded.append)
-    assert concluded == [result]
+        run(Oracle(clips.source), clips, tmp_path / "a", num_pictures=1)
+    monkeypatch.undo()
+    result = run(Oracle(clips.source), clips, tmp_path / "b", num_pictures=1)
     assert result.folder == tmp_path / "a"
     assert result.provenance["resumed_at_clip"] == 6
+    assert not (result.folder / "partial").exists()
+
+
+def test_an_evaluation_is_silent_and_draws_nothing(clips, tmp_path, capsys):
+    evaluate(Oracle(clips.source), clips, out=tmp_path, context=CONTEXT, horizon=HORIZON, num_examples=6, lpips=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.json", "curves.npz"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_who_interrupts_is_told_what_is_kept(clips, tmp_path, monkeypatch):
+    model = Oracle(clips.source)
+    rollout, calls = model.rollout_chunks, iter([False, True])
+    monkeypatch.setattr(
+        model,
+        "rollout_chunks",
+        lambda *rest, **more: signal.raise_signal(signal.SIGINT) if next(calls) else rollout(*rest, **more),
+    )
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(model, clips, tmp_path / "a")
+    assert stopped.value.__notes__ == ["4 of 6 clips are kept"]
 
 
 def test_metrics_of_another_convention_are_named_after_it(clips, tmp_path, capsys):
@@ -440,11 +467,9 @@ def test_synthetic_clips_are_called_so_in_tables_files_and_pictures(tmp_path, ca
         note = "synthetic stand-in for KTH"
 
     rows = []
-    monkeypatch.setattr(evaluation.figures, "save_strip", lambda path, clips, context: rows.extend(clips))
+    monkeypatch.setattr(pictures.figures, "save_strip", lambda path, clips, context: rows.extend(clips))
     titles = []
-    monkeypatch.setattr(
-        evaluation.figures, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle)
-    )
+    monkeypatch.setattr(pictures.plots, "save_curves", lambda path, curves, title, subtitle: titles.append(subtitle))
     clips = Clips(Synthetic(), batch_size=4)
     run(Oracle(clips.source), clips, tmp_path, num_pictures=1)
     assert "6 clips (synthetic stand-in for KTH), 3 context frames" in capsys.readouterr().out
@@ -588,6 +613,18 @@ def test_the_script_evaluates_a_run(trained):
     assert "lpips: LPIPS (lower is better)" in printed
     assert "peak memory" in printed.splitlines()[-2]
     assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
+
+
+def test_a_model_that_comes_along_is_evaluated_beside_its_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("htsr.runs.folder.shipped", lambda name: trained.parent)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(trained.rglob("*"))
+    flags = ["--num-examples", 1, "--no-latents", "--set", "eval.lpips=false", "--set", "eval.num_pictures=0"]
+    status, printed, _ = script("--pretrained", trained.name, *flags)
+    assert status == 0
+    assert f"results in {trained.name}-evaluation; " in printed
+    assert (tmp_path / f"{trained.name}-evaluation" / "report.html").exists()
+    assert sorted(trained.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from htsr.data.clips import Clips
 from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.evaluation import latents
+from htsr.evaluation.evaluate import clip_seeds
 from htsr.evaluation.latents import REDRAWS, diagnose
-from htsr.evaluation.pictures import clip_seeds
 from htsr.models import build_model
 from htsr.ops import noise
-from htsr.report import figures
+from htsr.report import plots
+from htsr.report.latents import save_plot, warnings_of
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 TINY = {"stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125, "temporal_factor": 2}
@@ -183,8 +184,8 @@ def test_files(report, out):
 
 def test_steps_of_the_plot_are_the_ticks(report, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "_finish", lambda figure, panels, path: drawn.extend(panels))
-    latents._save_plot(tmp_path, report)
+    monkeypatch.setattr(plots, "finish", lambda figure, panels, path: drawn.extend(panels))
+    save_plot(tmp_path, report)
     for panel, edges in zip(drawn, [range(-5, 7), [-5, -3, -1, 1, 3, 5, 6], [-5, -1, 3, 6]], strict=False):
         values, found, _ = panel.patches[0].get_data()
         np.testing.assert_array_equal(found, np.array(edges) + 0.5)  # frame 0 is the last one of the context
@@ -259,7 +260,7 @@ def test_warnings(numbers, expected):
     level = {**other, "level": 1, **numbers}
     report = {"context": 4, "horizon": HORIZON, "redraw_stddev_all": {"mean": np.full(HORIZON, 0.1)}}
     levels = [{**other, "level": 0}, level, {**other, "level": 2}]
-    assert latents._warnings({**report, "levels": levels}, imagine_from=None) == expected
+    assert warnings_of({**report, "levels": levels}, imagine_from=None) == expected
 
 
 @pytest.mark.parametrize(

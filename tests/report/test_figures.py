@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from htsr.errors import InputError
-from htsr.report import figures
+from htsr.report import figures, plots
 
 
 def clips(time=6, size=16, channels=1, count=2):
@@ -146,22 +146,22 @@ def test_refused_numbers(tmp_path):
     with pytest.raises(InputError, match=r"cannot write .*x.mp4 \(276 x 174 pixels.*is its folder there\?"):
         figures.save_mp4(tmp_path / "missing" / "x.mp4", clips(), 2)
     with pytest.raises(InputError, match="no curves"):
-        figures.save_curves(tmp_path / "x.png", {}, "title", "subtitle")
+        plots.save_curves(tmp_path / "x.png", {}, "title", "subtitle")
     with pytest.raises(InputError, match="no training records"):
-        figures.save_training_curves(tmp_path / "x.png", [{"step": 1, "loss": float("nan"), "note": "x"}])
+        plots.save_training_curves(tmp_path / "x.png", [{"step": 1, "loss": float("nan"), "note": "x"}])
 
 
 @pytest.fixture
 def drawn_figures(monkeypatch):
     """The figures drawn by the code under test."""
     drawn = []
-    original = figures._finish
+    original = plots.finish
 
     def finish(figure, panels, path):
         original(figure, panels, path)
         drawn.append(figure)
 
-    monkeypatch.setattr(figures, "_finish", finish)
+    monkeypatch.setattr(plots, "finish", finish)
     return drawn
 
 
@@ -172,7 +172,7 @@ def test_horizon_curves(tmp_path, drawn_figures):
         "MSE": {"copy last frame": band},
         "custom": {"new": band},
     }
-    figures.save_curves(tmp_path / "curves.png", curves, "title", "256 clips")
+    plots.save_curves(tmp_path / "curves.png", curves, "title", "256 clips")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     panels = drawn_figures[0].axes
     assert [panel.get_title("left") for panel in panels] == list(curves)
@@ -183,14 +183,14 @@ def test_horizon_curves(tmp_path, drawn_figures):
 
 
 def test_horizon_of_one_frame_is_visible(tmp_path, drawn_figures):
-    figures.save_curves(tmp_path / "curves.png", {"ssim": {"htsr": (np.ones(1),) * 3}}, "title", "one frame")
+    plots.save_curves(tmp_path / "curves.png", {"ssim": {"htsr": (np.ones(1),) * 3}}, "title", "one frame")
     assert drawn_figures[0].axes[0].lines[0].get_marker() == "o"
 
 
 def test_training_curves(tmp_path, drawn_figures):
     records = [{"step": step, "loss": 100.0 - step, "kl_0": 1, "kl_1": 2, "time": "10:00"} for step in range(1000)]
     records += [{"step": 500, "valid/loss": 40.0, "kl_0": float("inf")}]
-    figures.save_training_curves(tmp_path / "training.png", records, "mmnist")
+    plots.save_training_curves(tmp_path / "training.png", records, "mmnist")
     panels = {panel.get_title("left"): panel for panel in drawn_figures[0].axes}
     assert list(panels) == ["loss", "kl"]
     loss, valid = panels["loss"].lines

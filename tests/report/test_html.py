@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from htsr.errors import InputError
-from htsr.report import figures, html
+from htsr.report import html, plots
 from htsr.report.html import Picture, render, write_report
 
 VOID = {"meta", "link", "input", "img", "br", "path"}
@@ -394,8 +394,8 @@ def test_colours_and_dashes_are_as_many_as_styles_and_those_of_the_plots():
     style = (html._ASSETS / "report.css").read_text()
     paper = re.findall(r"--c(\d): (#\w+)", style.partition("prefers-color-scheme")[0])
     colours = [f"#{value[1:].upper() if len(value) == 7 else 2 * value[1:].upper()}" for _, value in paper]
-    assert colours[:7] == list(figures.OKABE_ITO[:7])  # yellow is darker on paper
-    assert len(paper) == len(set(re.findall(r"--dash: ([\d ]+|none)", style))) == len(figures.OKABE_ITO)
+    assert colours[:7] == list(plots.OKABE_ITO[:7])  # yellow is darker on paper
+    assert len(paper) == len(set(re.findall(r"--dash: ([\d ]+|none)", style))) == len(plots.OKABE_ITO)
 
 
 def test_the_page_itself_is_small():

@@ -8,6 +8,7 @@ import pytest
 from htsr.errors import InputError
 from htsr.runs import checkpoints
 from htsr.runs.card import write_card
+from htsr.runs.folder import UNFINISHED, results_of
 
 CONFIG = """
 model: {name: recurrent, cell: st_lstm, frame_shape: [8, 8, 1], context: 4, ce: null}
@@ -67,6 +68,9 @@ def test_the_newest_evaluation(run):
     results(run, "2026-01-03_00-00-00", 33.0, checkpoint=None)  # of another version
     (run / "eval" / "2026-01-04_00-00-00").mkdir()
     (run / "eval" / "2026-01-04_00-00-00" / "curves.json").write_text("{")
+    results(run, "2026-01-05_00-00-00", 55.0)
+    (run / "eval" / "2026-01-05_00-00-00" / UNFINISHED).mkdir()
+    assert [folder.name[:10] for folder, _ in results_of(run)] == ["2026-01-03", "2026-01-02", "2026-01-01"]
     text = write_card(run / "model").read_text()
     assert "7 clips, 4 context frames, 1 sample a clip, step 12,000 (eval/2026-01-02_00-00-00)" in text
     assert "| 2 | 22.00 [21.00, 23.00] | 10.00 [9.00, 11.00] + |" in text

@@ -3,15 +3,41 @@
 Run as a program it is ``htsr train`` that knows one model more.
 """
 
+import os
+import subprocess
 import sys
 from typing import NamedTuple
 
+import command
+import numpy as np
 import tensorflow as tf
 
 from htsr.cli.main import main
+from htsr.data.sources import WindowSource
 from htsr.models import MODELS
 from htsr.models.base import VideoModel
 from htsr.ops import noise
+
+
+def start(config, logdir, *arguments):
+    """Start ``htsr train``, which knows the stub, in a process of its own."""
+    program = [sys.executable, __file__, "--config", config, "--logdir", logdir, *map(str, arguments)]
+    return subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def environment():
+    """Of processes that import the package and what the tests share."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(command.ROOT), str(command.ROOT / "tests")])}
+
+
+class Noise(WindowSource):
+    """Random bytes, the same at every start."""
+
+    def __init__(self, shape, num_clips):
+        self.shape, self.num_clips = shape, num_clips
+
+    def window(self, index, epoch=0):
+        return np.random.default_rng(index).integers(0, 256, self.shape, np.uint8)
 
 
 class State(NamedTuple):
@@ -34,7 +60,7 @@ class Stub(VideoModel):
         self.built = True
 
     def loss_terms(self, clip, seed, step=None):
-        weight = noise.uniform(noise.fold(seed, tf.range(tf.shape(clip)[0])))
+        weight = noise.uniform(noise.fold(seed, noise.rows(tf.shape(clip)[0])))
         error = self.scale * clip[:, :-1] + self.bias - clip[:, 1:]
         return {"l2": weight * tf.reduce_mean(tf.square(error), [1, 2, 3, 4])}
 

@@ -1,22 +1,20 @@
 """Training as a user starts it: fresh processes, interrupted at random moments, against one that was left alone."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import command
 import numpy as np
 import pytest
-from stub_model import Stub
+import tensorflow as tf
+from stub_model import Noise, Stub, start
 
 from htsr import models
+from htsr.data.clips import Clips, as_floats
+from htsr.training.adam import Adam
 
-STUB = Path(__file__).with_name("stub_model.py")
 MODELS = {
     "stub": "{name: stub}",
     "htsr": "{name: htsr, levels: 2, temporal_factor: 2, stoch: 4, deter: 8, units: 8, dense_layers: 1, "
@@ -49,12 +47,6 @@ def configs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(configs):
     return configs["stub"]
-
-
-def start(config, logdir, *arguments):
-    arguments = [sys.executable, STUB, "--config", config, "--logdir", logdir, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(config, logdir, *arguments):
@@ -295,3 +287,16 @@ def test_full_disk(configs, tmp_path, monkeypatch):
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert (tmp_path / "tiny" / "metrics.jsonl").read_bytes() == b""
+
+
+def test_bytes_train_as_the_floats_they_stand_for():
+    clip, found = Clips(Noise((6, 16, 16, 1), 4), 4).batch(0), []
+    assert len(np.unique(clip)) == 256
+    for frames in (clip, as_floats(clip)):
+        model = Stub((16, 16, 1))
+        model.build()
+        model.compile(Adam(0.01, name="adam"))
+        logs = tf.function(model.train_step, autograph=False)(tf.constant(frames))
+        found.append([*logs.values(), *model.trainable_variables])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

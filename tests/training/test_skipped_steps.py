@@ -3,22 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from stub_model import Stub
+from stub_model import Noise, Stub
 
 from htsr.data.clips import Clips
-from htsr.data.sources import WindowSource
 from htsr.errors import InputError
 from htsr.runs import checkpoints
-from htsr.training.fit import MAX_SKIPPED, fit
+from htsr.training.fit import fit
+from htsr.training.loop import MAX_SKIPPED
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
-
-
-class Noise(WindowSource):
-    shape, num_clips = (4, 16, 16, 1), 6
-
-    def window(self, index, epoch=0):
-        return np.random.default_rng(index).integers(0, 256, self.shape, np.uint8)
 
 
 class Overflows(Stub):
@@ -35,7 +28,7 @@ def train(run, bad, steps, **settings):
     model = Overflows((16, 16, 1))
     model.bad = bad
     model.build()
-    clips = Clips(Noise(), 2)
+    clips = Clips(Noise((4, 16, 16, 1), 6), 2)
     every = {"log_every": 1, "valid_every": 100, "valid_examples": 1, "valid_context": 2, "valid_horizon": 2}
     fit(model, clips, clips, run, steps=steps, learning_rate=0.1, **every, **settings)
     return checkpoints.load(run / "model")[1]

@@ -185,7 +185,7 @@ class HTSR(Hierarchy):
         ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
         num_frames = self._observed(clip.shape[1])
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
-        seeds = noise_lib.fold(seed, tf.range(tf.shape(clip)[0]))
+        seeds = noise_lib.fold(seed, noise_lib.rows(tf.shape(clip)[0]))
         steps = self.observe(self.encode(observed), seeds, tf.constant(True))
         scene, pose, place_nll = (), (), None
         if self.scene is not None:

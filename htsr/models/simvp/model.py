@@ -109,7 +109,7 @@ class SimVP(BlockPredictor):
         rates = self.translator.drop_rates
         if not rates.any():
             return None
-        seeds = noise_lib.fold(noise_lib.fold(seed, number), tf.range(tf.shape(clip)[0]))
+        seeds = noise_lib.fold(noise_lib.fold(seed, number), noise_lib.rows(tf.shape(clip)[0]))
         kept = noise_lib.uniform(noise_lib.fold(seeds[:, None], tf.range(len(rates)))) >= rates
         return tf.cast(kept, tf.float32) / (1.0 - rates)
 

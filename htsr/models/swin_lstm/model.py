@@ -124,7 +124,7 @@ class SwinLSTM(NextFramePredictor):
         """What the branches of the blocks are multiplied by: in training alone."""
         if step is None or (self._keep_rates == 1).all():
             return ()
-        seeds = noise_lib.fold(noise_lib.fold(seed, tf.range(batch)), tf.range(num_inputs)[:, None])
+        seeds = noise_lib.fold(noise_lib.fold(seed, noise_lib.rows(batch)), tf.range(num_inputs)[:, None])
         seeds = noise_lib.fold(seeds[..., None], 1000 + tf.range(len(self._keep_rates)))
         kept = tf.cast(noise_lib.uniform(seeds) < self._keep_rates, tf.float32)
         return (kept / self._keep_rates,)
