@@ -12,7 +12,7 @@ from htsr.models.training_step import gradients
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
-@pytest.fixture(params=ROWS)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "htsr")) for name in ROWS])
 def model(request):
     keras.utils.set_random_seed(1)
     return build_model(**ROWS[request.param])
@@ -27,15 +27,15 @@ def clips(model, time):
     return tf.constant(0.6 * square[None, ..., None] + 0.3 * noise, tf.float32)
 
 
-def assert_same(model, job, *arguments):
+def assert_same(model, job, *arguments, rtol):
     """Each of the results of a job is the same compiled, by its norm; a nest of results has one norm."""
     plain, compiled = (tf.function(job, autograph=False, jit_compile=jit)(*arguments) for jit in (False, True))
-    for a, b in zip(plain, compiled, strict=True):
-        a, b = (np.concatenate([np.ravel(x) for x in tf.nest.flatten(result)]) for result in (a, b))
+    for results in zip(plain, compiled, strict=True):
+        a, b = (np.concatenate([np.ravel(x) for x in tf.nest.flatten(result)]) for result in results)
         assert np.isfinite(a).all()
         # bfloat16 is rounded elsewhere, and normalisations amplify that.
-        tolerance = 1e-4 if model.dtype_policy.name == "float32" else 0.2
-        assert np.linalg.norm(b - a) <= tolerance * np.linalg.norm(a)
+        amplified = 1 if model.dtype_policy.name == "float32" else 2000
+        assert np.linalg.norm(b - a) <= amplified * rtol * np.linalg.norm(a)
 
 
 def test_a_training_step(model):
@@ -47,7 +47,7 @@ def test_a_training_step(model):
         def step(clip, seed, step):
             return gradients(model, clip, trained, seed, step, **arguments)
 
-        assert_same(model, step, clip, tf.constant(3), tf.constant(10))
+        assert_same(model, step, clip, tf.constant(3), tf.constant(10), rtol=1e-4)
 
     for part in model.training_passes(clips(model, max(10, model.min_context + 1))):
         check(*part)
@@ -60,4 +60,4 @@ def test_a_rollout(model):
         state, first = model.advance(model.start(context, 1, seeds, tf.constant(True)), 4)
         return first, model.advance(state, 3)[1]
 
-    assert_same(model, predict, clips(model, max(5, model.min_context)), tf.range(2))
+    assert_same(model, predict, clips(model, max(5, model.min_context)), tf.range(2), rtol=2e-4)
