@@ -93,6 +93,7 @@ def test_two_replicas_train_as_one_which_goes_on_from_there(config, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in ROWS), ("htsr", 2)])
 def test_every_model_trains_on_replicas_as_on_one(name, accumulate):
     found = []
