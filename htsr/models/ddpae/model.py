@@ -181,9 +181,10 @@ class DDPAE(VideoModel):
 
     def _read(self, frames, state: DDPAEState, first: bool = False, training: bool = False):
         """Read frames ``(batch, time, ...)``: the new state, poses ``(time, batch, component, 3)``, draws by name."""
-        rows, pose, drawn = tf.shape(frames)[0], state.reading.pose, {}
+        rows, time = tf.shape(frames)[0], frames.shape[1] or tf.shape(frames)[1]
+        pose, drawn = state.reading.pose, {}
         codes = self.frame_encoder(tf.reshape(frames, [-1, *self.frame_shape]), training=training)
-        codes = tf.transpose(tf.reshape(codes, [rows, -1, codes.shape[-1]]), [1, 0, 2])
+        codes = tf.transpose(tf.reshape(codes, [rows, time, codes.shape[-1]]), [1, 0, 2])
 
         def encode(states, code):
             return _in_turn(self.encoder, states, [code] * self.components)
@@ -200,7 +201,7 @@ class DDPAE(VideoModel):
         poses, drawn["moves"] = self._moved(hidden, pose, state)
         looks = cut_out(tf.transpose(frames, [1, 0, 2, 3, 4]), self._bounded(poses), self.side // 2)
         codes = self.object_encoder(tf.reshape(looks, [-1, *looks.shape[3:]]), training=training)
-        codes = tf.reshape(codes, [-1, rows, self.components, self.content_units])
+        codes = tf.reshape(codes, [time, rows, self.components, self.content_units])
 
         def look(states, code):
             return tuple(self.content(x, own)[1] for x, own in zip(tf.unstack(code, axis=1), states, strict=True))
@@ -210,8 +211,8 @@ class DDPAE(VideoModel):
         drawn["content"] = self._draw(self.to_code, given, state, 1, tf.range(1))
         code = tf.reshape(drawn["content"].value, [-1, self.content_units])
         objects = tf.reshape(self.object_decoder(code, training=training), [rows, *state.objects.shape[1:]])
-        reading, time = Reading(encoder, content, poses[-1]), state.time + tf.shape(frames)[1]
-        return DDPAEState(reading, encoder, poses[-1], objects, time, *state[-2:]), poses, drawn
+        reading = Reading(encoder, content, poses[-1])
+        return DDPAEState(reading, encoder, poses[-1], objects, state.time + time, *state[-2:]), poses, drawn
 
     def _predict(self, state: DDPAEState, length):
         """Go on: the new state, poses ``(length, batch, component, 3)`` and the draw of moves."""
