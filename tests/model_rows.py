@@ -68,7 +68,7 @@ ROWS = {
     },
     "st_resnet": {"name": "st_resnet", "frame_shape": (8, 12, 2), "closeness": 6, "day": 7, "week": 8, "filters": 4}
     | {"units": 1, "external": 3},
-    "ddpae": {"name": "ddpae", "frame_shape": (16, 16, 2), "filters": 2, "frame_units": 8, "content_units": 4}
+    "ddpae": {"name": "ddpae", "frame_shape": (16, 16, 2), "filters": 8, "frame_units": 64, "content_units": 8}
     | {"units": 16, "scale": 1.5, "context": 3},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
