@@ -4,7 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
+from htsr.published import (
+    clockwork,
+    cms_lstm,
+    ddpae,
+    fc_lstm,
+    gmg,
+    lmc_memory,
+    openstl,
+    phydnet,
+    simvp,
+    st_resnet,
+    swin_lstm,
+    wast,
+)
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -134,6 +147,22 @@ SOURCES: dict[str, Source] = {
         "simvp", read_state_dict, simvp.SIGNATURE, simvp.pairs, simvp.infer, {},
         {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
         unread=simvp.UNREAD, guess=simvp.guess,
+    ),
+    "wast": Source(
+        "WaST (AAAI 2024), OpenSTL's code",
+        "wast", read_state_dict, wast.SIGNATURE, wast.pairs, wast.infer, {},
+        {"batch_size": 16, "learning_rate": 1e-3, "horizon": 4, "epsilon": 1e-8},
+        unread=wast.UNREAD, guess=wast.guess,
+    ),
+    "st_resnet": Source(
+        "ST-ResNet (arXiv 1610.00081), in PyTorch",
+        "st_resnet", read_state_dict, st_resnet.SIGNATURE, st_resnet.pairs, st_resnet.infer, st_resnet.PUBLISHED,
+        {"batch_size": 32, "learning_rate": 2e-4, "context": 336, "horizon": 1, "epsilon": 1e-8},
+    ),
+    "ddpae": Source(
+        "DDPAE (arXiv 1806.04166), the authors' code",
+        "ddpae", read_state_dict, ddpae.SIGNATURE, ddpae.pairs, ddpae.infer, ddpae.PUBLISHED,
+        {"batch_size": 64, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8}, unread=ddpae.UNREAD,
     ),
     "e3d_lstm": Source(
         "E3D-LSTM (ICLR 2019), OpenSTL's code",

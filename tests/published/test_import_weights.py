@@ -43,6 +43,8 @@ TORCH = {
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
     "simvp": ("simvp_gsta", ()),
+    "wast": ("wast_small", ()),
+    "ddpae": ("ddpae_small", ("model.context=3",)),
     "e3d_lstm": ("e3d_lstm_small", ()),
     "fc_lstm": ("fclstm_small", ("model.frame_shape=[16,16,1]", "model.context=4")),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
@@ -103,9 +105,10 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
     if source == "fc_lstm":
         clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
         return model.rollout(clip, 3)[0], want, 1e-5
-    if source == "phydnet":
+    if source in ("phydnet", "wast", "ddpae"):
         clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
-        return model.rollout(clip, 6)[0], want, 1e-4
+        want = want[:, clip.shape[1] :] if source == "ddpae" else want
+        return model.rollout(clip, want.shape[1], noise="mean")[0], want, 1e-4
     if source == "lmc_memory":
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()
@@ -130,6 +133,24 @@ def test_imported_models_give_the_published_outputs(source, tmp_path):
     assert record["files"][0]["sha256"] == checkpoints._sha256(tmp_path / "w.pt")
     assert {name for names in record["variables"].values() for name in names} == set(weights(source))
     assert checkpoints.read_manifest(run / "model")["step"] == 0
+
+
+def test_what_else_st_resnet_knows(tmp_path):
+    """Numbers beside the frames are read, too, where they are given."""
+    arrays = arrays_of("stresnet_small")
+    file = torch_writer.save(tmp_path / "w.pt", arrays_of("stresnet_small", "var/"))
+    run = htsr.import_weights("st_resnet", file, tmp_path / "run", None, ["model.day=5", "model.week=7"])
+    frames = np.zeros((3, 7, 16, 16, 2), "f4")
+    for back, key, first in (
+        (1, "closeness", 0),
+        (2, "closeness", 2),
+        (3, "closeness", 4),
+        (5, "period", 0),
+        (7, "trend", 0),
+    ):
+        frames[:, -back] = 0.5 * (np.moveaxis(arrays[key][:, first : first + 2], 1, -1) + 1)
+    got = htsr.load_model(run).predict_block(tf.constant(frames), tf.constant(arrays["external"]))
+    np.testing.assert_allclose(2 * got[:, 0] - 1, np.moveaxis(arrays["out"], 1, -1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["htsr", "cwvae"])
@@ -365,6 +386,9 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
         ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
         ("phydnet", "simvp", "holds no weights of simvp"),
+        ("simvp", "wast", "holds no weights of wast"),
+        ("wast", "st_resnet", "holds no weights of st_resnet"),
+        ("fc_lstm", "ddpae", "holds no weights of ddpae"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):
