@@ -4,6 +4,7 @@ import htsr.keras_settings  # noqa: F401
 from htsr.checks import did_you_mean
 from htsr.errors import InputError
 from htsr.models.base import VideoModel
+from htsr.models.crevnet.model import CrevNet
 from htsr.models.e3d_lstm.model import E3DLSTM
 from htsr.models.fc_lstm import FCLSTM
 from htsr.models.htsr.model import HTSR
@@ -22,6 +23,7 @@ MODELS: dict[str, type[VideoModel]] = {
     "phydnet": PhyDNet,
     "e3d_lstm": E3DLSTM,
     "fc_lstm": FCLSTM,
+    "crevnet": CrevNet,
 }
 
 
