@@ -58,6 +58,9 @@ ROWS = {
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},
     "fc_lstm": {"name": "fc_lstm", "frame_shape": (4, 4, 2), "units": [16, 16], "context": 3},
+    "crevnet": {"name": "crevnet", "frame_shape": (8, 12, 2), "blocks": [2, 1], "layers": 2},
+    "crevnet of frames": {"name": "crevnet", "frame_shape": (8, 12, 2), "window": 1, "blocks": [2, 1], "layers": 2}
+    | {"dtype": "mixed_bfloat16"},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

@@ -37,6 +37,7 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "mazes_laptop.yml",
     "e3d_lstm/mmnist_laptop.yml",
     "fc_lstm/mmnist_laptop.yml",
+    "crevnet/mmnist_laptop.yml",
     "phydnet/mmnist_laptop.yml",
     "simvp/mmnist_laptop.yml",
     "swin_lstm/mmnist_laptop.yml",
@@ -60,6 +61,7 @@ SHORT_CLIPS = {
     "e3d_lstm": {"data.seq_len": 6, "model.context": 4},
     "fc_lstm": {"data.seq_len": 6, "model.context": 4},
     "phydnet": {"data.seq_len": 6, "model.context": 4},
+    "crevnet": {"data.seq_len": 6},
     "simvp": {"data.seq_len": 6, "model.context": 4},
     "swin_lstm": {"data.seq_len": 6, "model.context": 4},
 }
@@ -76,6 +78,7 @@ NARROW = {
     "e3d_lstm": {"model.filters": "[4, 4]"},
     "fc_lstm": {"model.units": "[8]"},
     "phydnet": {"model.lstm_filters": "[4, 32]"},
+    "crevnet": {"model.blocks": "[1, 1]", "model.layers": 2},
     "simvp": {"model.filters": 4, "model.translator": "{name: gsta, filters: 16, depth: 2}"},
     "swin_lstm": {"model.filters": 4},
 }

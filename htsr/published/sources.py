@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
+from htsr.published import clockwork, cms_lstm, crevnet, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -145,6 +145,12 @@ SOURCES: dict[str, Source] = {
         "FC-LSTM (arXiv 1502.04681), of PyTorch's LSTMs",
         "fc_lstm", read_state_dict, fc_lstm.SIGNATURE, fc_lstm.pairs, fc_lstm.infer, fc_lstm.PUBLISHED,
         {"batch_size": 80, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8}, guess=fc_lstm.guess,
+    ),
+    "crevnet": Source(
+        "CrevNet (arXiv 1910.08853), the authors' code",
+        "crevnet", read_state_dict, crevnet.SIGNATURE, crevnet.pairs, crevnet.infer, {},
+        {"batch_size": 16, "learning_rate": 5e-4, "context": 8, "horizon": 10, "epsilon": 1e-8},
+        unread=crevnet.UNREAD, guess=crevnet.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

@@ -40,6 +40,7 @@ MODELS = {
     "simvp": ROWS["simvp"],
     "e3d_lstm": ROWS["e3d_lstm"],
     "fc_lstm": ROWS["fc_lstm"],
+    "crevnet": ROWS["crevnet"],
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},
 }
 

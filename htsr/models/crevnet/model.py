@@ -50,8 +50,6 @@ class CrevNet(NextFramePredictor):
         dtype: ``float32`` or ``mixed_bfloat16``.
     """
 
-    exports = frozenset({"tflite"})
-
     def __init__(
         self,
         frame_shape: tuple[int, int, int] = (64, 64, 1),

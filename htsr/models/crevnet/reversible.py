@@ -141,8 +141,8 @@ class ReversibleAutoencoder(keras.layers.Layer):
     r"""Frames to two halves of maps and back, by the same weights (Jacobsen et al., "i-RevNet", arXiv 1802.07088).
 
     Pixels of 2x2 become channels, of which each half has its own. A block takes halves :math:`(x_1, x_2)` to
-    :math:`(x_2, x_1 + F(x_2))` with a ``Bottleneck`` F; so :math:`x_1 = y_2 - F(y_1)` is the way back. The first block of
-    every further stage makes channels of 2x2 elements of both halves. Halves are float32 whatever the dtype of F.
+    :math:`(x_2, x_1 + F(x_2))` with a ``Bottleneck`` F; so :math:`x_1 = y_2 - F(y_1)` is the way back. The first block
+    of every further stage makes channels of 2x2 elements of both halves. Halves are float32 whatever the dtype of F.
 
     In training the way back is exact but for the normalisation, which is by another batch.
 
