@@ -9,6 +9,7 @@ from htsr.models.e3d_lstm.model import E3DLSTM
 from htsr.models.fc_lstm import FCLSTM
 from htsr.models.htsr.model import HTSR
 from htsr.models.lmc_memory.model import LMCMemory
+from htsr.models.pde_driven.model import PDEDriven
 from htsr.models.phydnet.model import PhyDNet
 from htsr.models.recurrent.model import RecurrentPredictor
 from htsr.models.simvp.model import SimVP
@@ -24,6 +25,7 @@ MODELS: dict[str, type[VideoModel]] = {
     "e3d_lstm": E3DLSTM,
     "fc_lstm": FCLSTM,
     "crevnet": CrevNet,
+    "pde_driven": PDEDriven,
 }
 
 
