@@ -38,6 +38,7 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "e3d_lstm/mmnist_laptop.yml",
     "fc_lstm/mmnist_laptop.yml",
     "crevnet/mmnist_laptop.yml",
+    "pde_driven/mmnist_laptop.yml",
     "phydnet/mmnist_laptop.yml",
     "simvp/mmnist_laptop.yml",
     "swin_lstm/mmnist_laptop.yml",
@@ -62,6 +63,7 @@ SHORT_CLIPS = {
     "fc_lstm": {"data.seq_len": 6, "model.context": 4},
     "phydnet": {"data.seq_len": 6, "model.context": 4},
     "crevnet": {"data.seq_len": 6},
+    "pde_driven": {"data.seq_len": 6, "model.context": 4},
     "simvp": {"data.seq_len": 6, "model.context": 4},
     "swin_lstm": {"data.seq_len": 6, "model.context": 4},
 }
@@ -78,6 +80,7 @@ NARROW = {
     "e3d_lstm": {"model.filters": "[4, 4]"},
     "fc_lstm": {"model.units": "[8]"},
     "phydnet": {"model.lstm_filters": "[4, 32]"},
+    "pde_driven": {"model.filters": 2},
     "crevnet": {"model.blocks": "[1, 1]", "model.layers": 2},
     "simvp": {"model.filters": 4, "model.translator": "{name: gsta, filters: 16, depth: 2}"},
     "swin_lstm": {"model.filters": 4},

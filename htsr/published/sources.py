@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, crevnet, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
+from htsr.published import (
+    clockwork,
+    cms_lstm,
+    crevnet,
+    fc_lstm,
+    gmg,
+    lmc_memory,
+    openstl,
+    pde_driven,
+    phydnet,
+    simvp,
+    swin_lstm,
+)
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -151,6 +163,12 @@ SOURCES: dict[str, Source] = {
         "crevnet", read_state_dict, crevnet.SIGNATURE, crevnet.pairs, crevnet.infer, {},
         {"batch_size": 16, "learning_rate": 5e-4, "context": 8, "horizon": 10, "epsilon": 1e-8},
         unread=crevnet.UNREAD, guess=crevnet.guess,
+    ),
+    "pde_driven": Source(
+        "PDE-driven disentanglement (arXiv 2008.01352), the authors' code",
+        "pde_driven", read_state_dict, pde_driven.SIGNATURE, pde_driven.pairs, pde_driven.infer, pde_driven.PUBLISHED,
+        {"batch_size": 128, "learning_rate": 4e-4, "horizon": 10, "epsilon": 1e-8},
+        unread=pde_driven.UNREAD, guess=pde_driven.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

@@ -66,6 +66,7 @@ class PDEDriven(VideoModel):
     """
 
     stochastic = False
+    exports = frozenset({"tflite"})
 
     def __init__(
         self,
