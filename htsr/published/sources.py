@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 from htsr.published import (
     clockwork,
     cms_lstm,
+    crevnet,
     ddpae,
     fc_lstm,
     gmg,
     lmc_memory,
     openstl,
+    pde_driven,
     phydnet,
     simvp,
     st_resnet,
@@ -174,6 +176,18 @@ SOURCES: dict[str, Source] = {
         "FC-LSTM (arXiv 1502.04681), of PyTorch's LSTMs",
         "fc_lstm", read_state_dict, fc_lstm.SIGNATURE, fc_lstm.pairs, fc_lstm.infer, fc_lstm.PUBLISHED,
         {"batch_size": 80, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8}, guess=fc_lstm.guess,
+    ),
+    "crevnet": Source(
+        "CrevNet (arXiv 1910.08853), the authors' code",
+        "crevnet", read_state_dict, crevnet.SIGNATURE, crevnet.pairs, crevnet.infer, {},
+        {"batch_size": 16, "learning_rate": 5e-4, "context": 8, "horizon": 10, "epsilon": 1e-8},
+        unread=crevnet.UNREAD, guess=crevnet.guess,
+    ),
+    "pde_driven": Source(
+        "PDE-driven disentanglement (arXiv 2008.01352), the authors' code",
+        "pde_driven", read_state_dict, pde_driven.SIGNATURE, pde_driven.pairs, pde_driven.infer, pde_driven.PUBLISHED,
+        {"batch_size": 128, "learning_rate": 4e-4, "horizon": 10, "epsilon": 1e-8},
+        unread=pde_driven.UNREAD, guess=pde_driven.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

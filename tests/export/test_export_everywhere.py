@@ -43,6 +43,8 @@ MODELS = {
     "ddpae": ROWS["ddpae"],
     "e3d_lstm": ROWS["e3d_lstm"],
     "fc_lstm": ROWS["fc_lstm"],
+    "crevnet": ROWS["crevnet"],
+    "pde_driven": ROWS["pde_driven with skips"] | {"dtype": "float32"},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},
 }
 
