@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")
+COUNTED = (*CONVOLUTIONS, "MatMul", "BatchMatMul")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -23,14 +24,21 @@ def counted(function: Callable[..., Any], *tensors: tf.Tensor) -> dict[str, int]
     graph = tf.function(function, autograph=False).get_concrete_function(*tensors).graph
     try:
         return {"products": 0, "convolutions": 0, **_of_graph(graph)}
-    except TypeError:  # None among the numbers
+    except _Unknown:
         return {}
+
+
+class _Unknown(Exception):
+    """A shape or a length is not known."""
 
 
 def _of_graph(graph) -> Counter:
     total: Counter = Counter()
     for operation in graph.get_operations():
         kind = operation.type.removeprefix("Stateless")
+        tensors = [*operation.inputs, *operation.outputs] if kind.startswith(COUNTED) else []
+        if not all(tensor.shape.is_fully_defined() for tensor in tensors):
+            raise _Unknown
         if kind.startswith(CONVOLUTIONS):
             total["convolutions"] += 2 * _of_convolution(operation)
         elif kind == "MatMul" or kind.startswith("BatchMatMul"):
@@ -64,4 +72,9 @@ def _of_function(operation, attribute: str) -> Counter:
 def _times(loop) -> int:
     """Return how often a loop runs: as its maximum says; that of a gradient is the count of the loop it goes back."""
     most = loop.inputs[1]
-    return _times(most.op) if most.op.type.endswith("While") else int(tf.get_static_value(most))
+    if most.op.type.endswith("While"):
+        return _times(most.op)
+    times = tf.get_static_value(most)
+    if times is None or times < 0:
+        raise _Unknown
+    return int(times)
