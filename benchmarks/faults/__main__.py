@@ -124,7 +124,7 @@ def lost(case: Case) -> str | None:
 def finish(case: Case) -> tuple[str, str]:
     """Give the command once more: how it ended, and the output where that is wrong."""
     ended = case.wait(case.start())
-    if ended.status == 2 and not case.work.trains and "exist" in ended.line and not judge(ended):
+    if ended.status == 2 and not case.work.trains and re.search("exist|already", ended.line) and not judge(ended):
         shutil.rmtree(case.folder / case.work.out)  # as the line says
         ended = case.wait(case.start())
     if wrong := judge(ended):

@@ -39,7 +39,7 @@ class Case:
     def __init__(self, work: Work, made: Made, folder: Path, draw: random.Random, pictures: bool):
         self.work, self.made, self.folder, self.draw, self._pictures = work, made, folder, draw, pictures
         self.run = folder / RUN
-        self.seen = 0  # the newest finished checkpoint that was seen
+        self.seen = 0  # the newest finished checkpoint that was seen, of a training
 
     def start(self, inside: Callable[[], None] = lambda: None) -> Child:
         def prepared():
@@ -395,7 +395,7 @@ def _spoil(case: Case, path: Path) -> None:
         path.write_bytes(content)
 
 
-def _spoiled(case: Case, pattern: str, keep: bool = True) -> Ended:
+def _spoiled(case: Case, pattern: str) -> Ended:
     """Damage one of some files, start, and put the good one back where the command refuses the damaged one."""
     found = sorted(path for path in case.folder.glob(pattern) if path.is_file())
     if not found:
@@ -404,11 +404,13 @@ def _spoiled(case: Case, pattern: str, keep: bool = True) -> Ended:
     good = path.read_bytes()
     _spoil(case, path)
     ended = case.stopped_soon()
-    if ended.status == 2 and keep:
+    if ended.status == 2 or not case.work.trains:
         if path.is_dir():
             shutil.rmtree(path)
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(good)
+    if not case.work.trains:
+        shutil.rmtree(case.folder / case.work.out, ignore_errors=True)
     return ended
 
 
@@ -440,6 +442,7 @@ def every_checkpoint(case):
 
 @kind("damaged checkpoint", "others")
 def model_of_a_run(case):
+    case.forget()
     return _spoiled(case, f"{RUN}/model/step_{STEPS}/*")
 
 
@@ -732,8 +735,9 @@ def nobody_reads_for_a_while(case):
     os.write(start, bytes(4000))
 
     def inside():
-        for number in (1, 2):
+        for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(start, number)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
 
     child = case.start(inside)
     os.close(start)

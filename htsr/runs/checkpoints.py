@@ -1,9 +1,9 @@
 """Checkpoints that survive a stop at any moment.
 
-A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed) and
-``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It is written under a
-temporary name, flushed to the disk and then renamed, so a directory of the final name is complete. Why not Keras's own
-files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
+A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed), the log of the
+training so far and ``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It
+is written under a temporary name, flushed to the disk and then renamed, so a directory of the final name is complete.
+Why not Keras's own files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
 
 Arrays only are read, into models this package builds itself; nothing is unpickled. POSIX only (``fsync`` of
 directories).
@@ -40,6 +40,7 @@ def save(
     score: float | None = None,
     keep_last: int = 3,
     keep_every: int | None = None,
+    log: Path | None = None,
 ) -> Path:
     """Write a checkpoint, then remove those no longer wanted and the leftovers of interrupted saves.
 
@@ -52,6 +53,7 @@ def save(
         score: validation result, lower is better; the checkpoint of the lowest score is always kept.
         keep_last: how many of the newest to keep, at least 1.
         keep_every: keep also each whose step is a multiple of this.
+        log: a file to keep a copy of.
 
     Returns:
         The directory ``<folder>/step_<step>``.
@@ -73,7 +75,7 @@ def save(
         if final.exists() and not _is_valid(final):
             _remove(final)
         if not final.exists():
-            _write(temporary, step, arrays, score)
+            _write(temporary, step, arrays, score, log)
             os.rename(temporary, final)
             _sync(folder)
     except OSError as error:
@@ -193,7 +195,7 @@ class _Damaged(Exception):
     """The checkpoint is incomplete or was altered."""
 
 
-def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: float | None) -> None:
+def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: float | None, log: Path | None) -> None:
     directory.mkdir()
     state = directory / "state.npz"
     with open(state, "wb") as file:
@@ -203,11 +205,18 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
                     np.lib.format.write_array(member, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
+    files = [state]
+    if log is not None:
+        files.append(directory / log.name)
+        with open(log, "rb") as source, open(files[-1], "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
     manifest = {
         "schema": SCHEMA,
         "step": step,
         "score": float(score) if score is not None and math.isfinite(score) else None,
-        "files": {state.name: {"bytes": state.stat().st_size, "sha256": _sha256(state)}},
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
         "arrays": {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in arrays.items()},
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
@@ -225,12 +234,13 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
         _check_schema(directory, manifest)
-        path = directory / "state.npz"
-        if path.stat().st_size != manifest["files"][path.name]["bytes"]:
-            raise _Damaged("state.npz has another length than the manifest says")
-        if _sha256(path) != manifest["files"][path.name]["sha256"]:
-            raise _Damaged("the checksum of state.npz differs")
-        with np.load(path, allow_pickle=False) as archive:
+        for name in {"state.npz", *manifest["files"]}:
+            path = directory / Path(name).name
+            if path.stat().st_size != manifest["files"][name]["bytes"]:
+                raise _Damaged(f"{name} has another length than the manifest says")
+            if _sha256(path) != manifest["files"][name]["sha256"]:
+                raise _Damaged(f"the checksum of {name} differs")
+        with np.load(directory / "state.npz", allow_pickle=False) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.zip.infolist()):
                 raise _Damaged("state.npz is compressed")  # a small file could then fill the memory
             if set(archive.files) != set(manifest["arrays"]):

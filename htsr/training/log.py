@@ -11,15 +11,24 @@ from htsr.files import new_file, require_utf8
 
 
 class Log:
-    """``metrics.jsonl`` and TensorBoard. On resume, lines of steps after the checkpoint are dropped."""
+    """``metrics.jsonl`` and TensorBoard. On resume the log is that of the checkpoint.
+
+    Attributes:
+        path: the file.
+    """
 
     def __init__(self, run: Path, start: int):
-        self._path = run / "metrics.jsonl"
+        self.path = run / "metrics.jsonl"
         self.tensorboard = tf.summary.create_file_writer(require_utf8(run / "tensorboard"))
-        kept = [record for record in self.records() if record["step"] <= start]
-        with new_file(self._path) as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        before = run / "model" / f"step_{start}" / self.path.name
+        if before.is_file():
+            content = before.read_text(encoding="utf-8")
+        else:  # of an older version: lines of steps after the checkpoint are dropped
+            kept = [record for record in self.records() if record["step"] <= start]
+            content = "".join(json.dumps(record) + "\n" for record in kept)
+        with new_file(self.path) as file:
+            file.write(content)
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def write(self, step: int, record: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **record}) + "\n")
@@ -48,7 +57,7 @@ class Log:
     def records(self) -> list[dict[str, float]]:
         """Return the lines so far."""
         records = []
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         for line in lines:
             try:
                 records.append(json.loads(line))

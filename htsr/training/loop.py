@@ -81,7 +81,7 @@ class Writer:
             **checkpoints.model_arrays(self._model.optimizer, "optimizer"),
             **ema_arrays(self._model),
         }
-        checkpoints.save(self._run / "model", step, arrays, score=score, **self._kept)
+        checkpoints.save(self._run / "model", step, arrays, score=score, log=self._log.path, **self._kept)
         self._saved_at = time.monotonic()
 
     def _draw(self, step: int) -> None:
