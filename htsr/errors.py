@@ -2,8 +2,13 @@
 
 import contextlib
 import errno
+import lzma
 import os
+import struct
 import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +19,22 @@ _REMEDIES = {
 }
 
 
+# What Python, NumPy, Pillow and h5py raise for files that are damaged, or made to hurt.
+DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError,
+    lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
 class InputError(ValueError):
-    """A refused argument, file or config; the message says what, expected, received and the way out.
+    """A refused argument, file or config; the message, one line, says what, expected, received and the way out.
 
     Anything else that escapes (a plain ``ValueError``, a ``TypeError``) is a bug of this package.
     """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split("\n")))
 
 
 class Output:

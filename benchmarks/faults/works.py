@@ -152,7 +152,11 @@ def results(work: Work, folder: Path) -> dict[str, str]:
         return {"weights": _sha256(next(out.glob("variables/*.data*"))), "files": str(_names(out))}
     if work.command[0] == "predict":
         return {path: _sha256(out / path) for path in _names(out) if not path.endswith(".json")}
-    return {path: _sha256(out / path) for path in _names(out) if not path.endswith(".md")}
+    found = {path: _sha256(out / path) for path in _names(out) if not path.endswith((".md", ".png"))}
+    if work.command[0] == "prepare":  # when the file was changed
+        about = json.loads((out / "manifest.json").read_text())
+        found["manifest.json"] = str({**about, "state": None})
+    return found
 
 
 def _names(folder: Path) -> list[str]:

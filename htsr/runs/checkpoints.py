@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 
 SCHEMA = 1
 _FINAL, _TEMPORARY = "step_", ".tmp-"
@@ -251,7 +251,7 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
                 raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
 

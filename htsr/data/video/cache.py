@@ -24,7 +24,7 @@ from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
 from htsr.data.video.remembered import Remembered, files_of
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.files import cache_folder, new_file, new_folder
 
 SCHEMA = 1
@@ -110,7 +110,7 @@ class CachedVideos:
             self._file = os.open(folder / "frames.npy", os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
             self._hold_against_digests()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        except DAMAGE as error:
             raise InputError(f"{folder} is damaged ({error}); delete it, and decode the videos again") from None
 
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:

@@ -5,12 +5,10 @@ A video is a container file, an animation, an array, or such a file in a zip arc
 
 import contextlib
 import os
-import struct
 import sys
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, NamedTuple, get_args
@@ -19,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from htsr.checks import require_choice, require_int
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.files import require_utf8
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
@@ -35,7 +33,7 @@ SUFFIXES = (*CONTAINERS, ".gif", ".apng", *ARRAYS)
 MAX_SIDE = 8192  # pixels
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
 PREPARED = {"manifest.json", "frames.npy"}  # in a folder that htsr prepare or the cache wrote
-READ_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)  # of damaged files
+DAMAGED_PICTURE = (*DAMAGE, Image.DecompressionBombError)
 
 Fit = Literal["stretch", "crop", "letterbox"]
 
@@ -149,7 +147,7 @@ def pages(path: Path) -> int:
             return 1
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return getattr(image, "n_frames", 1)
-    except (*READ_ERRORS, SyntaxError, struct.error, Image.DecompressionBombError):
+    except DAMAGED_PICTURE:
         return 1  # whoever decodes it says what is wrong
 
 
@@ -170,7 +168,7 @@ def on_disk(video: Video) -> Iterator[Path]:
                     file.write(part)
                     if file.tell() > size:
                         raise ValueError("larger than the archive states")
-        except (*READ_ERRORS, NotImplementedError, RuntimeError) as error:
+        except DAMAGE as error:
             raise DamagedVideo(f"cannot unpack {video.name} ({error}); fetch the zip archive again") from None
         yield path
 
@@ -261,7 +259,7 @@ def _packed(archive: Path, name: str) -> list[Video]:
     try:
         with zipfile.ZipFile(archive) as file:
             members = {info.filename: PurePosixPath(info.filename) for info in file.infolist() if not info.is_dir()}
-    except READ_ERRORS as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {archive} ({error}); fetch the zip archive again") from None
     prepared = {place.parent for place in members.values() if place.name == "manifest.json"}
     return [
