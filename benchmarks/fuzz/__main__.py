@@ -39,6 +39,10 @@ SHARES = {
 }  # fmt: skip
 
 
+class TooLong(BaseException):
+    """An input takes too long; not an error that a reader could take for damage."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000, help="of all readers together")
@@ -156,7 +160,7 @@ def _used() -> int:
 
 
 def _too_long(*_) -> None:
-    raise TimeoutError(f"more than {SECONDS} seconds")
+    raise TooLong(f"more than {SECONDS} seconds")
 
 
 def _watch(place: Path, outside: list[str]):

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from htsr.checks import require_int
 from htsr.errors import DAMAGE, InputError
 
 SCHEMA = 1
@@ -176,13 +177,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no checkpoint; train first, or give another folder")
     directory = Path(folder) / f"{_FINAL}{step}"
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        _check_schema(directory, manifest)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {directory} is damaged ({type(error).__name__}); remove it") from None
-    return manifest
+        return _manifest(directory)
+    except _Damaged as damage:
+        raise InputError(f"checkpoint {directory} is damaged ({damage}); remove it") from None
 
 
 def step_of(path: Path) -> int | None:
@@ -223,7 +220,7 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     with open(directory / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
+        json.dump({**manifest, "sha256": _sha256_of(manifest)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     _sync(directory)
@@ -232,8 +229,7 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
 def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        _check_schema(directory, manifest)
+        manifest = _manifest(directory)
         for name in {"state.npz", *manifest["files"]}:
             path = directory / Path(name).name
             if path.stat().st_size != manifest["files"][name]["bytes"]:
@@ -256,12 +252,34 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     return arrays, manifest
 
 
-def _check_schema(directory: Path, manifest: Mapping[str, Any]) -> None:
-    if manifest["schema"] != SCHEMA:
-        raise InputError(
-            f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; use "
-            "the version that wrote it, or another checkpoint"
-        )
+def _manifest(directory: Path) -> dict[str, Any]:
+    """Return a manifest that says what it has to, and is as it was written."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise InputError(
+                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; "
+                "use the version that wrote it, or another checkpoint"
+            )
+        if manifest.pop("sha256", None) not in (None, _sha256_of(manifest)):  # an older one has none
+            raise _Damaged("the checksum of manifest.json differs")
+        require_int("step", manifest["step"], step_of(directory) or 0, step_of(directory) or 0)
+        if not isinstance(manifest["score"], int | float | None):
+            raise _Damaged("its score is no number")
+        for about in manifest["arrays"].values():
+            if not isinstance(about["dtype"], str) or not all(isinstance(size, int) for size in about["shape"]):
+                raise _Damaged("an array has no shape")
+        for about in (manifest["files"]["state.npz"], *manifest["files"].values()):
+            require_int("bytes", about["bytes"], 0)
+    except DAMAGE as error:
+        if isinstance(error, InputError) and "is of format" in str(error):
+            raise
+        raise _Damaged(f"{type(error).__name__}: {error}") from None
+    return manifest
+
+
+def _sha256_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
 def _is_valid(directory: Path) -> bool:
@@ -300,8 +318,8 @@ def _steps(folder: Path) -> Iterator[int]:
 
 def _score(folder: Path, step: int) -> float | None:
     try:
-        return json.loads((folder / f"{_FINAL}{step}" / "manifest.json").read_text(encoding="utf-8"))["score"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return _manifest(folder / f"{_FINAL}{step}")["score"]
+    except (InputError, _Damaged):
         return None
 
 

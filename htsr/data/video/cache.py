@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from htsr.checks import require_int
 from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
@@ -102,7 +103,13 @@ class CachedVideos:
             self.videos = [StoredVideo(**video) for video in self.manifest["videos"]]
             self.refused = dict(self.manifest["refused"])
             frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r")
-            total = sum(video.frames for video in self.videos)
+            total = 0
+            for video in self.videos:
+                require_int("first", video.first, total, total)
+                require_int("frames", video.frames, 1)
+                total += video.frames
+                if not isinstance(video.name, str) or not isinstance(video.digests, str | None):
+                    raise ValueError(f"a video is called {video.name!r:.40}")
             if self.manifest["schema"] != SCHEMA or frames.dtype != np.uint8 or len(frames) != total:
                 raise ValueError(f"frames.npy and manifest.json do not belong together, or not to schema {SCHEMA}")
             self.shape, self._begin, self._folder = frames.shape[1:], frames.offset, folder

@@ -5,6 +5,7 @@ A video is a container file, an animation, an array, or such a file in a zip arc
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 import warnings
@@ -133,9 +134,18 @@ def is_litter(member: PurePath) -> bool:
     return hidden or member.name.lower() in ("thumbs.db", "desktop.ini")
 
 
+def is_device(file: Path) -> bool:
+    """Whether a name is no file but a pipe, a socket or a device, at which reading may never end."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode) and not file.is_dir()
+    except OSError:  # a link that leads nowhere, say: who reads it says so
+        return False
+
+
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder, in no order; hidden files (``._frame_1.png`` of a Mac) are none."""
-    return [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    return [file for file in found if not is_device(file)]
 
 
 def pages(path: Path) -> int:
@@ -251,7 +261,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
         seen.add((state.st_dev, state.st_ino))
         folders[:] = (name for name in folders if not name.startswith("."))
         folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
-        yield Path(place), [Path(place) / name for name in files if not name.startswith(".")]
+        found = (Path(place) / name for name in files if not name.startswith("."))
+        yield Path(place), [file for file in found if not is_device(file)]
 
 
 def _packed(archive: Path, name: str) -> list[Video]:

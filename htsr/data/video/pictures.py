@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 from PIL import __version__ as pillow_version
 
-from htsr.data.video.files import DAMAGED_PICTURE, MAX_SIDE, DamagedVideo, images_in, pages
+from htsr.data.video.files import DAMAGED_PICTURE, MAX_MEMBER_BYTES, MAX_SIDE, DamagedVideo, images_in, pages
 from htsr.data.video.order import Doubtful, in_order
 from htsr.errors import DAMAGE
 
