@@ -416,15 +416,17 @@ def _spoiled(case: Case, pattern: str) -> Ended:
 
 @kind("damaged checkpoint", "trainings")
 def newest_checkpoint(case):
-    case.forget()
     newest = max(finished_steps(case.folder), default=None)
-    return _spoiled(case, f"{RUN}/model/step_{newest}/*")
+    ended = _spoiled(case, f"{RUN}/model/step_{newest}/*")
+    case.forget()
+    return ended
 
 
 @kind("damaged checkpoint", "trainings")
 def any_checkpoint(case):
+    ended = _spoiled(case, f"{RUN}/model/step_*/*")
     case.forget()
-    return _spoiled(case, f"{RUN}/model/step_*/*")
+    return ended
 
 
 @kind("damaged checkpoint", "trainings")
@@ -437,13 +439,15 @@ def every_checkpoint(case):
     ended = case.stopped_soon()
     if there and ended.status == 2:
         shutil.rmtree(case.run / "model")
+    case.forget()
     return ended
 
 
 @kind("damaged checkpoint", "others")
 def model_of_a_run(case):
+    ended = _spoiled(case, f"{RUN}/model/step_{STEPS}/*")
     case.forget()
-    return _spoiled(case, f"{RUN}/model/step_{STEPS}/*")
+    return ended
 
 
 @kind("leftovers and strange names")

@@ -4,7 +4,7 @@
     python -m benchmarks.fuzz --only torch --seed 1 --at 1234
 
 An input is drawn from (reader, seed, number). It may be read, or refused with an InputError. Wrong are any other
-exception, a crash of the process, more than 5 seconds, more than 2 GiB beyond what the process began with, a file
+exception, a crash of the process, more than 5 seconds of processor time or a minute, more than 2 GiB beyond what the process began with, a file
 outside of the folder, a process or a connection that is opened. Each is listed with its number, and ``--at`` repeats
 it.
 """
@@ -118,10 +118,12 @@ def _read_all(name, seed, numbers, place, shared, writing, until, loud) -> None:
         outside: list[str] = []
         sys.addaudithook(_watch(place, outside))
         signal.signal(signal.SIGALRM, _too_long)
+        signal.signal(signal.SIGPROF, _too_long)
         for number in numbers if read else ():
             _, good, refused = struct.unpack_from("<qqq", shared)
             what = None
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(12 * SECONDS)
             try:
                 read(random.Random(f"{name}/{seed}/{number}"))
                 good += 1
@@ -134,6 +136,7 @@ def _read_all(name, seed, numbers, place, shared, writing, until, loud) -> None:
             except BaseException as error:
                 what = "".join(traceback.format_exception(error))[-1500:]
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
             if outside:
                 what = f"outside: {outside}"
