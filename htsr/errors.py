@@ -27,6 +27,14 @@ DAMAGE = (
 )  # fmt: skip
 
 
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
+
+
+def out_of_reach(error: Exception) -> bool:
+    """Whether an error of ``DAMAGE`` says that a file cannot be read now, not that it is damaged: nobody removes it."""
+    return isinstance(error, OSError) and error.errno in _OUT_OF_REACH
+
+
 class InputError(ValueError):
     """A refused argument, file or config; the message, one line, says what, expected, received and the way out.
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from htsr.checks import require_int
-from htsr.errors import DAMAGE, InputError
+from htsr.errors import DAMAGE, InputError, out_of_reach
 
 SCHEMA = 1
 _FINAL, _TEMPORARY = "step_", ".tmp-"
@@ -245,9 +245,9 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
         for name, array in arrays.items():
             if {"dtype": str(array.dtype), "shape": list(array.shape)} != manifest["arrays"][name]:
                 raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
-    except InputError:
-        raise
     except DAMAGE as error:
+        if isinstance(error, InputError) or out_of_reach(error):
+            raise
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
 
@@ -272,7 +272,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
         for about in (manifest["files"]["state.npz"], *manifest["files"].values()):
             require_int("bytes", about["bytes"], 0)
     except DAMAGE as error:
-        if isinstance(error, InputError) and "is of format" in str(error):
+        if (isinstance(error, InputError) and "is of format" in str(error)) or out_of_reach(error):
             raise
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return manifest
@@ -319,7 +319,7 @@ def _steps(folder: Path) -> Iterator[int]:
 def _score(folder: Path, step: int) -> float | None:
     try:
         return _manifest(folder / f"{_FINAL}{step}")["score"]
-    except (InputError, _Damaged):
+    except (InputError, OSError, _Damaged):
         return None
 
 

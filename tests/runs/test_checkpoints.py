@@ -112,8 +112,15 @@ def _flip(path: Path) -> None:
 
 
 def _edit(path: Path, **changes: object) -> None:
+    """Change a manifest, and make its checksum agree."""
+    manifest = json.loads((path / "manifest.json").read_text()) | changes
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps({**manifest, "sha256": checkpoints._sha256_of(manifest)}))
+
+
+def _other_score(path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | changes))
+    (path / "manifest.json").write_text(json.dumps(manifest | {"score": 0.25}))
 
 
 DAMAGES = {
@@ -123,6 +130,9 @@ DAMAGES = {
     "no manifest": (lambda path: (path / "manifest.json").unlink(), "FileNotFoundError"),
     "half a manifest": (lambda path: os.truncate(path / "manifest.json", 40), "JSONDecodeError"),
     "manifest is no mapping": (lambda path: (path / "manifest.json").write_text("[]"), "TypeError"),
+    "another score": (_other_score, "checksum of manifest.json"),
+    "another step": (lambda path: _edit(path, step=7), "step must be a whole number"),
+    "no shape": (lambda path: _edit(path, arrays={"model/a": {"dtype": "float32", "shape": "x"}}), "has no shape"),
     "other arrays": (lambda path: _edit(path, arrays={}), "not those of the manifest"),
 }
 

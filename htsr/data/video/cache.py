@@ -25,7 +25,7 @@ from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
 from htsr.data.video.remembered import Remembered, files_of
-from htsr.errors import DAMAGE, InputError
+from htsr.errors import DAMAGE, InputError, out_of_reach
 from htsr.files import cache_folder, new_file, new_folder
 
 SCHEMA = 1
@@ -118,6 +118,8 @@ class CachedVideos:
             weakref.finalize(self, os.close, self._file)
             self._hold_against_digests()
         except DAMAGE as error:
+            if out_of_reach(error):
+                raise
             raise InputError(f"{folder} is damaged ({error}); delete it, and decode the videos again") from None
 
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:

@@ -5,7 +5,6 @@ and of the storages only what a model needs is read.
 """
 
 import contextlib
-import errno
 import io
 import math
 import struct
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htsr.errors import DAMAGE, InputError
+from htsr.errors import DAMAGE, InputError, out_of_reach
 from htsr.published.readers.tensors import MAX_AXES, SAVE_AGAIN, SIZES, Tensor, check_shape, decode
 from htsr.published.readers.torch_pickle import MAX_BYTES, MAX_NAME, Name, Placeholder, read_pickle
 
@@ -59,7 +58,7 @@ def _refusals(path: Path) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except DAMAGE as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place that is no place
+        if out_of_reach(error):
             raise
         raise InputError(f"{path} is damaged or cut off ({str(error)[:100]}); fetch it again") from None
 
