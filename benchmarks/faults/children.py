@@ -6,7 +6,9 @@ so a child is as good as a process of its own; that the bits are the same is che
 
 import contextlib
 import faulthandler
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import htsr
+
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "training")]
 TRACEBACK = 70  # status of a command that ended with an exception: a bug
@@ -24,11 +28,10 @@ TRACEBACK = 70  # status of a command that ended with an exception: a bug
 def warm_up() -> None:
     """Import all that the commands need."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"], os.environ["MPLBACKEND"] = "3", "agg"
-    import stub_model
-
-    from htsr.models import MODELS
-
-    MODELS["stub"] = stub_model.Stub
+    for module in pkgutil.walk_packages(htsr.__path__, "htsr."):
+        if module.name not in ("htsr.__main__", "htsr.export.onnx"):
+            importlib.import_module(module.name)
+    sys.modules["htsr.models"].MODELS["stub"] = importlib.import_module("stub_model").Stub
 
 
 class Ended(NamedTuple):

@@ -4,9 +4,9 @@
     python -m benchmarks.fuzz --only torch --seed 1 --at 1234
 
 An input is drawn from (reader, seed, number). It may be read, or refused with an InputError. Wrong are any other
-exception, a crash of the process, more than 5 seconds of processor time or a minute, more than 2 GiB beyond what the process began with, a file
-outside of the folder, a process or a connection that is opened. Each is listed with its number, and ``--at`` repeats
-it.
+exception, a crash of the process, more than 5 seconds of processor time or a minute, more than 2 GiB beyond what the
+process began with, a file outside of the folder, a process or a connection that is opened. Each is listed with its
+number, and ``--at`` repeats it.
 """
 
 import argparse
