@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return train(config, run, args.from_run, args.devices, workers, args.worker or 0)
 
 
-def train(
+def train(  # noqa: PLR0915
     config: dict[str, dict[str, Any]],
     run: Path,
     from_run: str | None = None,
@@ -85,6 +85,7 @@ def train(
     import tensorflow as tf
 
     from htsr.data import DATASETS, load_clips
+    from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
     from htsr.runs.begin import begin_with
@@ -139,7 +140,8 @@ def train(
         result = training.fit(model, clips, valid_clips, run, **settings)
         if chief:
             write_card(run)
-    print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
+    where = f"{run} is at step {result.step} of {settings['steps']}"
+    print(f"{where}; peak memory {peak_memory_mib()} MiB", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
 
