@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return train(config, run, args.from_run, args.devices, workers, args.worker or 0)
 
 
-def train(  # noqa: PLR0915
+def train(
     config: dict[str, dict[str, Any]],
     run: Path,
     from_run: str | None = None,
@@ -88,8 +88,7 @@ def train(  # noqa: PLR0915
     from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
-    from htsr.runs.begin import begin_with
-    from htsr.runs.card import write_card
+    from htsr.runs import begin, card
     from htsr.runs.folder import RunLock
     from htsr.training import fit as training
     from htsr.training.strategy import Name, automatic, is_chief, make
@@ -134,14 +133,14 @@ def train(  # noqa: PLR0915
             )
         keras.utils.set_random_seed(settings["seed"])
         if from_run is not None and chief:
-            begin_with(run, from_run)
+            begin.begin_with(run, from_run)
         with strategy.scope():
             model = build_model(**config["model"])
         result = training.fit(model, clips, valid_clips, run, **settings)
         if chief:
-            write_card(run)
-    where = f"{run} is at step {result.step} of {settings['steps']}"
-    print(f"{where}; peak memory {peak_memory_mib()} MiB", file=sys.stderr)
+            card.write_card(run)
+    memory = f"peak memory {peak_memory_mib()} MiB"
+    print(f"{run} is at step {result.step} of {settings['steps']}; {memory}", file=sys.stderr)
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
 
