@@ -139,8 +139,9 @@ def train(
         result = training.fit(model, clips, valid_clips, run, **settings)
         if chief:
             card.write_card(run)
-    memory = f"peak memory {peak_memory_mib()} MiB"
-    print(f"{run} is at step {result.step} of {settings['steps']}; {memory}", file=sys.stderr)
+    print(
+        f"{run} is at step {result.step} of {settings['steps']}; peak memory {peak_memory_mib()} MiB", file=sys.stderr
+    )
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
 
