@@ -45,7 +45,8 @@ def main() -> None:
     if "HTSR_FAULTS" not in os.environ and os.getuid() == 0:
         os.environ["HTSR_FAULTS"] = "in a name space of its own"
         os.execvp("unshare", ["unshare", "-m", sys.executable, "-m", "benchmarks.faults", *sys.argv[1:]])
-    children.warm_up()
+    if args.works != ["checkpoints alone"]:
+        children.warm_up()
     place = Path(tempfile.mkdtemp(prefix="htsr-faults-"))
     try:
         found = inject(args, place)
@@ -76,7 +77,7 @@ def disturb(name: str, made: works.Made, folder: Path, draw: random.Random, kind
     half = work.trains and draw.random() < 0.6
     shutil.copytree(made.half if half else made.fresh, folder)
     case = Case(work, made._replace(half=made.half if half else None), folder, draw, draw.random() < 0.1)
-    able = [kind for kind in kinds if KINDS[kind].works in ("all", "trainings" if work.trains else "others")]
+    able = [kind for kind in kinds if KINDS[kind].works in classes(name)]
     records = []
     for _ in range(draw.choice((1, 2, 3, 4)) if work.trains else draw.choice((1, 2))):
         chosen = draw.choice(able)
@@ -99,6 +100,13 @@ def disturb(name: str, made: works.Made, folder: Path, draw: random.Random, kind
               "FAILURE" if record["failure"] else "", record["failure"] or "", flush=True)  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
     return records
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """Which kinds of faults a work takes: as `Kind.works` has them."""
+    if name == "checkpoints alone":
+        return "all", "trainings"
+    return ("all", "commands", "trainings", "models") if works.WORKS[name].trains else ("all", "commands", "others")
 
 
 def judge(ended: Ended) -> str | None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.faults.children import Child, Ended
-from benchmarks.faults.works import RUN, STEPS, Made, Work, finished_steps
+from benchmarks.faults.works import RUN, STEPS, Made, Work, after_steps, finished_steps
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.ESTALE, errno.EDQUOT)
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir")
@@ -77,7 +77,7 @@ class Case:
         def stop():
             inside()
             if self.work.trains:
-                _after_steps(steps, lambda: os.kill(os.getpid(), signal.SIGTERM))
+                after_steps(steps, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
         return self.wait(self.start(stop))
 
@@ -88,7 +88,8 @@ class Kind(NamedTuple):
     Attributes:
         group: under which it is counted.
         inject: starts the command of a case and disturbs it.
-        works: of which commands: all, trainings, others.
+        works: of which commands: all, trainings (also of checkpoints alone), models (trainings with one), commands (all
+            but checkpoints alone), others (than trainings).
     """
 
     group: str
@@ -105,21 +106,6 @@ def kind(group: str, works: str = "all"):
         return inject
 
     return add
-
-
-def _after_steps(count: int, act: Callable[[], None]) -> None:
-    """In a child: do something after so many steps of this start."""
-    from htsr.training.loop import Loop
-
-    before, done = Loop.after, []
-
-    def after(loop, logs):
-        done.append(1)
-        if len(done) == count:
-            act()
-        return before(loop, logs)
-
-    Loop.after = after
 
 
 # Signals
@@ -467,7 +453,7 @@ def log(case):
     return _spoiled(case, f"{RUN}/metrics.jsonl")
 
 
-@kind("damaged log", "trainings")
+@kind("damaged log", "models")
 def pictures_and_events(case):
     """Files in the place of folders."""
     for name in ("samples", "tensorboard", "training.png"):
@@ -484,32 +470,32 @@ def pictures_and_events(case):
     return ended
 
 
-@kind("damaged config or record")
+@kind("damaged config or record", "commands")
 def config_of_the_run(case):
     return _spoiled(case, f"{RUN}/config.yml")
 
 
-@kind("damaged config or record")
+@kind("damaged config or record", "commands")
 def config_given(case):
     return _spoiled(case, "tiny.yml")
 
 
-@kind("damaged config or record")
+@kind("damaged config or record", "commands")
 def records_of_the_run(case):
     return _spoiled(case, f"{RUN}/*.json")
 
 
-@kind("damaged cache")
+@kind("damaged cache", "commands")
 def frames_of_the_cache(case):
     return _spoiled(case, "cache/*/frames.npy")
 
 
-@kind("damaged cache")
+@kind("damaged cache", "commands")
 def any_file_of_the_cache(case):
     return _spoiled(case, "cache/**/*")
 
 
-@kind("damaged cache")
+@kind("damaged cache", "commands")
 def cache_is_removed(case):
     child = case.start()
     case.moment()
@@ -553,7 +539,7 @@ def clock_goes_back(case):
     return case.stopped_soon(inside)
 
 
-@kind("out of memory", "trainings")
+@kind("out of memory", "models")
 def device_is_full(case):
     count, how = case.draw.randrange(1, STEPS), case.draw.choice(("device", "host"))
 
@@ -565,12 +551,12 @@ def device_is_full(case):
                 raise MemoryError
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[4,6,64,64,1]")
 
-        _after_steps(count, fail)
+        after_steps(count, fail)
 
     return case.wait(case.start(inside))
 
 
-@kind("out of memory")
+@kind("out of memory", "commands")
 def reading_needs_too_much(case):
     """NumPy cannot have an array."""
     count = case.draw.randrange(1, 60)
@@ -591,7 +577,7 @@ def reading_needs_too_much(case):
     return case.wait(case.start(inside))
 
 
-@kind("loss not finite", "trainings")
+@kind("loss not finite", "models")
 def five_losses_in_a_row(case):
     """From a random step on the loss is not a number: the training stops, and its newest checkpoint is whole.
 
@@ -626,7 +612,7 @@ def five_losses_in_a_row(case):
 # Data
 
 
-@kind("data changes")
+@kind("data changes", "commands")
 def a_video_changes(case):
     """It is replaced, removed, cut or added to, and put back when that was refused."""
     path, how = (
@@ -658,7 +644,7 @@ def _undo(case: Case, ended: Ended) -> None:
             shutil.rmtree(case.folder / case.work.out, ignore_errors=True)
 
 
-@kind("data disappears")
+@kind("data disappears", "commands")
 def the_folder_disappears(case):
     child = case.start()
     case.moment()

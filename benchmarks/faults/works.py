@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,9 @@ import numpy as np
 import yaml
 
 from benchmarks.faults.children import Child, Ended
+from htsr.files import new_file
+from htsr.runs import checkpoints
+from htsr.runs.folder import RunLock
 
 STUB = {"name": "stub"}
 HTSR = {
@@ -46,11 +50,12 @@ class Work(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        return self.command[0] == "train"
+        return self.command[0] in ("train", "save")
 
 
 _TRAIN = ("train", "--config", "tiny.yml", "--logdir", "logs")
 WORKS = {
+    "checkpoints alone": Work(STUB, VIDEOS, ("save",)),
     "train, digits": Work(STUB, DIGITS, _TRAIN),
     "train, videos": Work(STUB, VIDEOS, _TRAIN),
     "train, HTSR": Work(HTSR, VIDEOS, _TRAIN),
@@ -62,6 +67,29 @@ WORKS = {
     "export": Work(STUB, VIDEOS, ("export", "--logdir", str(RUN), "--out", "exported"), Path("exported")),
     "release": Work(STUB, VIDEOS, ("release", str(RUN), "released"), Path("released")),
 }
+
+
+def save() -> int:
+    """Be a training without TensorFlow: whose steps are sums, each of them saved."""
+    with RunLock(RUN):
+        log = RUN / "metrics.jsonl"
+        found = checkpoints.load(RUN / "model")
+        step, state = (found[0], found[1]["model/a"]) if found else (0, np.zeros(20_000, np.float32))
+        before = RUN / "model" / f"step_{step}" / log.name
+        with new_file(log) as file:
+            file.write(before.read_text() if found else "")
+        while step < STEPS:
+            step, state = step + 1, state / 2 + np.random.default_rng(step).normal(size=state.shape).astype("f4")
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "loss": float(state.sum())}) + "\n")
+            _done(step)
+            checkpoints.save(RUN / "model", step, {"model/a": state}, score=float(state[0]), keep_last=2, log=log)
+    print(f"{RUN} is at step {step} of {STEPS}")
+    return 0
+
+
+def _done(step: int) -> None:
+    """Where faults come in; as `htsr.training.loop.Loop.after`."""
 
 
 def begin(work: Work, folder: Path) -> None:
@@ -104,7 +132,7 @@ def make(name: str, folder: Path) -> Made:
         return Made(fresh, None, expected, _seconds(work, fresh, folder / "again", expected))
     shutil.copytree(fresh, half)
     ended = run(work, half, lambda: after_step(STEPS // 2 + 1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    if ended.status != 143:
+    if ended.status not in (143, -signal.SIGTERM):
         raise RuntimeError(ended.output)
     return Made(fresh, half, expected, _seconds(work, fresh, folder / "again", expected))
 
@@ -127,16 +155,32 @@ def _must(ended: Ended) -> None:
 
 def after_step(step: int, act: Callable[[], None]) -> None:
     """In a child: do something after a training step."""
-    from htsr.training.loop import Loop
+    whenever(lambda done, this: act() if done == step else None)
 
-    before = Loop.after
 
-    def after(loop, logs):
-        if loop.step + 1 == step:
-            act()
-        return before(loop, logs)
+def after_steps(count: int, act: Callable[[], None]) -> None:
+    """In a child: do something after so many steps of this start."""
+    whenever(lambda done, this: act() if this == count else None)
 
-    Loop.after = after
+
+def whenever(look: Callable[[int, int], None]) -> None:
+    """In a child: call ``look`` with the number of each step, and how many there were since the start."""
+    global _done  # noqa: PLW0603
+    steps = []
+
+    def _done(step):
+        steps.append(step)
+        look(step, len(steps))
+
+    loop = sys.modules.get("htsr.training.loop")
+    if loop:
+        before = loop.Loop.after
+
+        def after(self, logs):
+            _done(self.step + 1)
+            return before(self, logs)
+
+        loop.Loop.after = after
 
 
 def results(work: Work, folder: Path) -> dict[str, str]:

@@ -413,3 +413,40 @@ def test_load_model_refusals(run, tmp_path):
 def test_the_config_of_an_older_run_in_today_s_words(old, new):
     config = {"model": {"name": "recurrent", **old}, "data": {}, "train": {}, "eval": {}}
     assert upgrade(config)["model"] == {"name": "recurrent", "cell": new}
+
+
+def test_a_log_that_is_kept_is_part_of_the_checkpoint(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("1\n")
+    for step in (1, 2):
+        save(tmp_path / "model", step, ARRAYS, log=log)
+    kept = tmp_path / "model" / "step_2" / "metrics.jsonl"
+    assert kept.read_text() == "1\n"
+    kept.write_text("2\n")
+    assert load(tmp_path / "model")[0] == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch):
+    """Nobody shall remove it, nor shall a save replace it."""
+    save(tmp_path, 1, ARRAYS)
+    save(tmp_path, 2, ARRAYS)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    for attempt in (
+        lambda: load(tmp_path),
+        lambda: save(tmp_path, 2, ARRAYS),
+        lambda: checkpoints.read_manifest(tmp_path),
+    ):
+        with pytest.raises(PermissionError):
+            attempt()
+    monkeypatch.undo()
+    assert load(tmp_path)[0] == 2
+
+
+def test_a_folder_in_the_place_of_the_lock(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(InputError, match=r"lock has to be a file, but is a folder; remove it"), RunLock(tmp_path):
+        pass
