@@ -16,6 +16,7 @@ from htsr.errors import InputError
 SLOW = {*TENSORFLOW, "command_line", "containers", "uploads", "netcdf", "taxi"}
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in TARGETS if name not in SLOW])
 def test_forty_inputs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

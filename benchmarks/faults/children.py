@@ -60,9 +60,11 @@ class Child:
         self.began = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child is the command
         self.pid = os.fork()
         if not self.pid:
             _run(list(arguments), folder, self._output, inside)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def send(self, number: int) -> None:
         """Send a signal, if the process is still there."""
@@ -108,14 +110,9 @@ def _run(arguments: list[str], folder: Path, output: Path, inside: Callable[[], 
 
         if inside is not None:
             inside()
-        if arguments == ["save"]:
-            from benchmarks.faults.works import save
-
-            with lasting_output(), one_line_errors():
-                status = save()
-        else:
-            with mock.patch.object(sys, "argv", ["htsr", *arguments]):
-                status = main()
+        with mock.patch.object(sys, "argv", ["htsr", *arguments]), lasting_output(), one_line_errors():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            status = sys.modules["benchmarks.faults.works"].save() if arguments == ["save"] else main()
     except SystemExit as end:
         status = end.code or 0
     except BaseException:
