@@ -10,6 +10,7 @@ import random
 import shutil
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -509,7 +510,8 @@ def radar():
     return read
 
 
-def _pictures() -> dict[str, bytes]:
+def pictures_of() -> dict[str, bytes]:
+    """Return good animations, and a picture, by suffix."""
     from PIL import Image
 
     found, frames = {}, [Image.fromarray(frame[..., 0]) for frame in ARRAY[:3]]
@@ -525,7 +527,7 @@ def _pictures() -> dict[str, bytes]:
 @target
 def pictures():
     """Animations, and folders of pictures."""
-    goods = _pictures()
+    goods = pictures_of()
 
     def read(draw):
         kind = draw.choice(list(goods))
@@ -541,21 +543,23 @@ def pictures():
     return read
 
 
-def _containers() -> dict[str, bytes]:
+def containers_of() -> dict[str, bytes]:
+    """Return good video files by suffix."""
     from htsr.data.video.files import write_video
 
     moving = np.stack([np.roll(np.tile(ARRAY[0], (2, 2, 3)), shift, 1) for shift in range(8)])
     found = {}
     for name, codec in (("a.mp4", "mp4v"), ("a.avi", "XVID"), ("a.webm", "VP80"), ("a.mkv", "FFV1")):
-        write_video(Path(name), moving, 10, codec)
-        found[name.rpartition(".")[2]] = Path(name).read_bytes()
+        with tempfile.TemporaryDirectory() as folder:
+            write_video(Path(folder) / name, moving, 10, codec)
+            found[name.rpartition(".")[2]] = (Path(folder) / name).read_bytes()
     return found
 
 
 @target
 def containers():
     """Video files."""
-    goods = _containers()
+    goods = containers_of()
 
     def read(draw):
         kind = draw.choice(list(goods))
@@ -570,7 +574,7 @@ def zips():
     from htsr.data.video.files import FrameFormat, find_videos
     from htsr.data.video.reader import VideoReader
 
-    good = {"a.npy": saved(ARRAY), "b/c.gif": _pictures()["gif"]}
+    good = {"a.npy": saved(ARRAY), "b/c.gif": pictures_of()["gif"]}
 
     def read(draw):
         path = written("v.zip", archive(draw, good))
@@ -590,8 +594,8 @@ def uploads():
     from htsr.serving.workers import guard
 
     guard()
-    images = _pictures()
-    goods = [*_containers().values(), images["gif"], saved(ARRAY)]
+    images = pictures_of()
+    goods = [*containers_of().values(), images["gif"], saved(ARRAY)]
     limits = Limits(max_frames=100, max_unpacked=1 << 20, max_pixels=1 << 16)
 
     def read(draw):
