@@ -9,8 +9,7 @@ import tempfile
 import command
 import pytest
 
-from benchmarks.fuzz.__main__ import TENSORFLOW
-from benchmarks.fuzz.targets import TARGETS
+from benchmarks.fuzz.__main__ import TARGETS, TENSORFLOW
 from htsr.errors import InputError
 
 SLOW = {*TENSORFLOW, "command_line", "containers", "uploads", "netcdf", "taxi"}

@@ -11,6 +11,7 @@ File systems are mounted (disk full, read-only), so the program starts itself ag
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -23,9 +24,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from benchmarks.faults import children, works
+from benchmarks.faults.case import KINDS, Case
 from benchmarks.faults.children import TRACEBACK, Ended
-from benchmarks.faults.kinds import KINDS, Case
 
+for module in ("signals", "disks", "damage", "surroundings"):  # in this order: a seed chooses by place
+    importlib.import_module(f"benchmarks.faults.{module}")
 REMEDY = re.compile(
     r"\b(restore|remove|delete|give|choose|use|free|set|lower|raise|wait|start|name|train first|write access|evaluate"
     r"|omit|add|rename|restart|try|check|make|again|put|expected|make room)\b"

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fuzz.spoil import archive, npy, spoil
-from benchmarks.fuzz.targets import ROOT, saved
+from benchmarks.fuzz.table import ROOT, saved
+from benchmarks.fuzz.videos import containers_of, pictures_of
 
 sys.path[:0] = [str(ROOT / "tests" / "serving")]
 QUERY = (
@@ -77,8 +78,6 @@ def main() -> None:
 
 def clips() -> list[bytes]:
     """Return good clips."""
-    from benchmarks.fuzz.targets import containers_of, pictures_of
-
     frames = np.random.default_rng(0).integers(0, 200, (6, 12, 16, 1), np.uint8)
     return [saved(frames), *containers_of().values(), pictures_of()["gif"]]
 
