@@ -45,8 +45,8 @@ def evaluate(
     horizon: int = 300,
     num_examples: int | None = 100,
     num_samples: int = 1,
-    batch_size: int = 4,
-    rows: int | None = 1,
+    batch_size: int = 8,
+    rows: int | None = 8,
     seed: int = 0,
     noise: Literal["sample", "mean"] = "sample",
     select: Select | None = None,
@@ -74,8 +74,8 @@ def evaluate(
         num_samples: futures per clip; with several, columns ``<metric>_mean<K>`` and ``<metric>_best<K>`` are added
             (see ``htsr.metrics.curves`` for the rules), and CRPS and spread–skill.
         batch_size: clips read and scored at once.
-        rows: futures that are predicted together (see ``VideoModel.rollout``); None predicts all those of a batch
-            together, which is faster on a GPU.
+        rows: futures, of clips and samples, that are predicted together (see ``VideoModel.rollout``); None predicts
+            all those of a batch together.
         seed: of the model's noise and of the bootstrap.
         noise: ``sample``, or ``mean``: one rollout a clip with means in place of samples.
         select: what picks the best of several samples: ``psnr``, one sample for all metrics, or ``per_metric``; None

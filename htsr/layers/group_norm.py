@@ -41,7 +41,9 @@ class GroupNorm(keras.layers.Layer):
         channels = x.shape[-1]
         size = channels // self.groups
         parts = tf.reshape(tf.reduce_mean(_wide(x), [1, 2])[:, :channels], [-1, self.groups, size])
-        return tf.repeat(tf.add_n(tf.unstack(parts, axis=-1)) / size, size, -1)[:, None, None]
+        mean = tf.add_n(tf.unstack(parts, axis=-1)) / size
+        # Inside a loop XLA knows the shape of the gradient of a tile, and not that of a repeat.
+        return tf.reshape(tf.tile(mean[..., None], [1, 1, size]), [-1, 1, 1, channels])
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups}

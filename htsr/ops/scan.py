@@ -32,9 +32,18 @@ def scan(step: Callable, xs: Any, state: Any, keep: Callable = lambda state: ())
         [1, 3, 6]
     """
     first = nest.flatten(xs)[0]
-    length = first.shape[0] if first.shape[0] is not None else tf.shape(first)[0]
+    length = first.shape[0]
     state = nest.map_structure(tf.convert_to_tensor, state)
-    inputs = nest.map_structure(lambda x: tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x), xs)
+    if length == 0:
+        return state, nest.map_structure(lambda x: x[None][:0], keep(state))
+    if length is None:
+        length = tf.shape(first)[0]
+        # XLA cannot read from an array of no elements, even in no step.
+        more = tf.cast(length == 0, tf.int32)
+        xs = nest.map_structure(lambda x: tf.pad(x, [[0, more]] + [[0, 0]] * (len(x.shape) - 1)), xs)
+    inputs = nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, x.shape[0] or tf.shape(x)[0], element_shape=x.shape[1:]).unstack(x), xs
+    )
     # The first state is kept, too: an array of no elements could not be stacked where the batch is not known.
     kept = nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, length + 1, element_shape=x.shape).write(0, x), keep(state)

@@ -272,7 +272,7 @@ def test_who_interrupts_is_told_what_is_kept(clips, tmp_path, monkeypatch):
         lambda *rest, **more: signal.raise_signal(signal.SIGINT) if next(calls) else rollout(*rest, **more),
     )
     with pytest.raises(KeyboardInterrupt) as stopped:
-        run(model, clips, tmp_path / "a")
+        run(model, clips, tmp_path / "a", batch_size=4)
     assert stopped.value.__notes__ == ["4 of 6 clips are kept"]
 
 

@@ -63,10 +63,10 @@ def test_scan_takes_any_length_and_batch(inputs):
         np.testing.assert_allclose(ys, expected[1][0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 def test_scan_of_no_steps_returns_the_state(inputs, mode):
     w, xs, state = inputs
-    run = tf.function(scanned) if mode == "graph" else scanned
+    run = scanned if mode == "eager" else tf.function(scanned, jit_compile=mode == "xla")
     last, (ys, sums) = run(w, xs[:0], state)
     np.testing.assert_array_equal(last, state)
     assert (ys.shape, sums.shape) == ((0, 2, 3), (0,))

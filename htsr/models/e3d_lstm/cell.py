@@ -91,8 +91,8 @@ class E3DLSTMCell(RecurrentCell):
         i, g, r, o, i_memory, g_memory, f_memory = tf.split(self.inputs_conv(inputs), 7, -1)
         i_hidden, g_hidden, r_hidden, o_hidden = tf.split(self.hidden_conv(hidden), 4, -1)
         tokens = _tokens(_both(tf.sigmoid(r + r_hidden)))
-        seen = past[:, (self.history - known) * tokens.shape[1] :]
-        recalled = _maps(attend(tokens, seen, seen), *cell.shape[1:3])
+        seen = tf.range(past.shape[1]) >= (self.history - known) * tokens.shape[1]
+        recalled = _maps(attend(tokens, past, past, seen), *cell.shape[1:3])
         cell = self.norm(cell + recalled) + _both(tf.sigmoid(i + i_hidden) * tf.tanh(g + g_hidden))
         if self.memory_conv is None:
             memory = _both(tf.sigmoid(i_memory) * tf.tanh(g_memory))

@@ -19,8 +19,6 @@ class E3DLSTM(NextFramePredictor):
     handed from layer to layer, and from the last layer to the first one of the next step. A convolution over both
     moments of the last hidden state is the prediction of the next frame's patches, without activation.
 
-    What a step attends to grows with the steps, so XLA cannot compile it (``train.jit_compile``).
-
     Args:
         frame_shape: height, width, channels; ``patch_size`` divides height and width.
         filters: of the layers, all the same.

@@ -6,13 +6,16 @@ import tensorflow as tf
 from htsr.layers.convolution import NormalisedConv, check_conv, conv
 
 
-def attend(q, k, v):
+def attend(q, k, v, mask=None):
     """``softmax(q k^T) v`` over the keys, without scaling: ``(..., tokens, units)`` each, ``(..., tokens, units)``.
 
-    Logits and softmax are computed in float32: unscaled products are large.
+    Logits and softmax are computed in float32: unscaled products are large. Keys count where ``mask``, bool
+    ``(tokens,)``, is true; all of them by default.
     """
-    weights = tf.nn.softmax(tf.matmul(tf.cast(q, tf.float32), tf.cast(k, tf.float32), transpose_b=True))
-    return tf.matmul(tf.cast(weights, v.dtype), v)
+    logits = tf.matmul(tf.cast(q, tf.float32), tf.cast(k, tf.float32), transpose_b=True)
+    if mask is not None:
+        logits += tf.where(mask, 0.0, logits.dtype.min)
+    return tf.matmul(tf.cast(tf.nn.softmax(logits), v.dtype), v)
 
 
 def gated_update(gates, state):
