@@ -110,7 +110,8 @@ class CachedVideos:
                 total += video.frames
                 if not isinstance(video.name, str) or not isinstance(video.digests, str | None):
                     raise ValueError(f"a video is called {video.name!r:.40}")
-            if self.manifest["schema"] != SCHEMA or frames.dtype != np.uint8 or len(frames) != total:
+            plain = frames.dtype == np.uint8 and frames.ndim == 4 and frames.size and frames.flags.c_contiguous
+            if self.manifest["schema"] != SCHEMA or not plain or len(frames) != total:
                 raise ValueError(f"frames.npy and manifest.json do not belong together, or not to schema {SCHEMA}")
             self.shape, self._begin, self._folder = frames.shape[1:], frames.offset, folder
             # Read, not mapped: where the file is cut meanwhile, a map ends the process without a word.

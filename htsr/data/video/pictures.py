@@ -73,9 +73,8 @@ def read_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         ValueError: it is damaged, or larger than ``MAX_SIDE``.
     """
     content = path.read_bytes()
-    if (
-        content[:4] == b"\x89PNG" and content[12:16] == b"IHDR" and len(content) >= 24
-    ):  # before memory is taken for what it states
+    if content[:4] == b"\x89PNG" and content[12:16] == b"IHDR" and len(content) >= 24:
+        # before memory is taken for what it states
         width, height = struct.unpack(">II", content[16:24])
         if max(width, height) > MAX_SIDE:
             raise ValueError(f"{width}x{height} pixels, at most {MAX_SIDE} a side")
