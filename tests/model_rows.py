@@ -40,6 +40,7 @@ ROWS = {
     | {"temporal_factor": 2, "frame_shape": (64, 64, 1)},
     "htsr with layers": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"levels": 2, "temporal_factor": 2, "frame_shape": (64, 64, 1), "imagine_from": 4, "layers": 2, "camera": True}
+    | {"flow": True, "perceptual": 0.5}
     | {"calibrated": True, "frame_stddev": 0.02},
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", "embed": False, "layer_norm": False},
