@@ -54,8 +54,9 @@ TORCH = {
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
 }
 
-ROLLOUTS = {"swin_lstm": ("x", "out_long"), "simvp": ("x", "out_long"), "phydnet": ("x", "out")}
-ROLLOUTS |= {"pde_driven": ("cond", "out_long")}  # of the first clip; the frames that were read are predicted, too
+ROLLOUTS = {"swin_lstm": ("x", "out_long"), "simvp": ("x", "out_long"), "phydnet": ("x", "out"), "wast": ("x", "out")}
+ROLLOUTS |= {"ddpae": ("x", "out"), "pde_driven": ("cond", "out_long")}  # the latter of the first clip
+READ = {"ddpae": 3, "pde_driven": 3}  # frames, at the beginning of what is predicted, that were read
 
 
 def arrays_of(name: str, prefix: str = "") -> dict[str, np.ndarray]:
@@ -106,15 +107,11 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         return model.rollout(clip[:, :3], 3)[0], want, 1e-5 * np.abs(want).max()
     if source in ROLLOUTS:
         clip, want = (np.moveaxis(arrays[key], 2, -1) for key in ROLLOUTS[source])
-        clip, want = clip[: len(want), : model.context], want[:, 3 if source == "pde_driven" else 0 :]
-        return model.rollout(clip, want.shape[1])[0], want, 1e-4 * max(1, np.abs(want).max())
+        clip, want = clip[: len(want), : model.context], want[:, READ.get(source, 0) :]
+        return model.rollout(clip, want.shape[1], noise="mean")[0], want, 1e-4 * max(1, np.abs(want).max())
     if source == "fc_lstm":
         clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
         return model.rollout(clip, 3)[0], want, 1e-5
-    if source in ("phydnet", "wast", "ddpae"):
-        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
-        want = want[:, clip.shape[1] :] if source == "ddpae" else want
-        return model.rollout(clip, want.shape[1], noise="mean")[0], want, 1e-4
     if source == "crevnet":
         clip, want = np.moveaxis(arrays["frames"], 2, -1), arrays["out_rollout_npast4"].transpose(0, 1, 3, 4, 5, 2)
         return model.rollout(clip[:, :6], 3)[0], want[:, :, -1], 1e-5
