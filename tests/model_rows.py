@@ -61,14 +61,8 @@ ROWS = {
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},
     "fc_lstm": {"name": "fc_lstm", "frame_shape": (4, 4, 2), "units": [16, 16], "context": 3},
-    "wast": {
-        "name": "wast",
-        "frame_shape": (8, 16, 2),
-        "context": 8,
-        "filters": 2,
-        "depths": [1, 1, 1],
-        "drop_from": 0,
-    },
+    "wast": {"name": "wast", "frame_shape": (8, 16, 2), "context": 8, "filters": 2, "depths": [1, 1, 1]}
+    | {"drop_from": 0},
     "st_resnet": {"name": "st_resnet", "frame_shape": (8, 12, 2), "closeness": 6, "day": 7, "week": 8, "filters": 4}
     | {"units": 1, "external": 3},
     "ddpae": {"name": "ddpae", "frame_shape": (16, 16, 2), "filters": 8, "frame_units": 64, "content_units": 8}

@@ -48,7 +48,7 @@ def near(got, want, name="", tolerance=1e-5):
 
 def by_clip(draws):
     """As there: clip by clip, then time, then component."""
-    return np.concatenate([np.transpose(draws, [1, 0, 2, 3])]).reshape(-1, draws.shape[-1])
+    return np.transpose(draws, [1, 0, 2, 3]).reshape(-1, draws.shape[-1])
 
 
 def test_cutting_out_and_placing(arrays):

@@ -177,7 +177,7 @@ def _norm3d(norm: BatchNorm, x, training: bool):
 def conv3d(filters: int, fan_in: int, name: str, groups: int = 1) -> keras.layers.Conv3D:
     """Return a 3x3x3 convolution, "same" padding, that begins as PyTorch's; ``fan_in`` channels go into a filter.
 
-    It is of float32: on processors TensorFlow's gradient for the kernel, in bfloat16, has numbers of nowhere in it.
+    It is of float32: in bfloat16, on processors, TensorFlow's gradient for the kernel is not finite at times.
     """
     return GroupedConv3D(
         filters, 3, padding="same", groups=groups, name=name, dtype="float32",
