@@ -15,6 +15,7 @@ from typing import Any
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write and read there"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY), "move away what stands in its place"),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or network it lies on"),
 }
 

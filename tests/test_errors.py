@@ -21,6 +21,7 @@ def line_of(capsys, error: Exception) -> str:
     [
         (errno.ENOSPC, "make room there, and give the same command again"),
         (errno.EACCES, "allow this user to write and read there"),
+        (errno.EISDIR, "move away what stands in its place"),
         (errno.EIO, "check the disk or network it lies on"),
     ],
 )
