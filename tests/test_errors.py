@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +52,15 @@ def test_a_refusal_is_one_line(capsys):
         == "error: a name with a new line; rename it\n"
     )
     assert "\n" not in str(InputError("a\nb"))
+
+
+def test_output_to_a_full_disk_is_one_line():
+    code = "from htsr.errors import lasting_output\nwith lasting_output(): print('done')"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 2
+    assert (
+        ended.stderr == "error: [Errno 28] No space left on device; make room there, and give the same command again\n"
+    )
