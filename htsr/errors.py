@@ -15,6 +15,7 @@ from typing import Any
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write and read there"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY), "move away what stands in its place"),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or network it lies on"),
 }
 
@@ -48,7 +49,8 @@ class Output:
 
     Args:
         stream: stdout or stderr.
-        failures: of a write, after which the rest goes nowhere: a reader that has closed its pipe, say.
+        failures: of a write that are no matter: a reader that has closed its pipe, say. After any, the rest goes
+            nowhere.
     """
 
     def __init__(self, stream: Any, failures: tuple[type[OSError], ...]):
@@ -74,10 +76,12 @@ class Output:
     def _kept(self) -> Iterator[None]:
         try:
             yield
-        except self._failures:
+        except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # with what the stream still holds
             os.close(nowhere)
+            if not isinstance(error, self._failures):
+                raise
 
 
 @contextlib.contextmanager
@@ -90,9 +94,12 @@ def lasting_output() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            sys.stdout, sys.stderr = before
+            try:
+                with one_line_errors():  # of a full disk that stdout goes to
+                    sys.stdout.flush()
+            finally:
+                sys.stderr.flush()
+                sys.stdout, sys.stderr = before
 
 
 @contextlib.contextmanager

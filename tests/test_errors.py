@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +23,7 @@ def line_of(capsys, error: Exception) -> str:
     [
         (errno.ENOSPC, "make room there, and give the same command again"),
         (errno.EACCES, "allow this user to write and read there"),
+        (errno.EISDIR, "move away what stands in its place"),
         (errno.EIO, "check the disk or network it lies on"),
     ],
 )
@@ -49,3 +52,14 @@ def test_a_refusal_is_one_line(capsys):
         == "error: a name with a new line; rename it\n"
     )
     assert "\n" not in str(InputError("a\nb"))
+
+
+@pytest.mark.parametrize("text", ["'done'", "'done', end=''"])
+def test_output_to_a_full_disk_is_one_line(text):
+    code = f"from htsr.errors import *\nwith lasting_output(), one_line_errors(): print({text})"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        program = [sys.executable, "-c", code]
+        ended = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: [Errno 28] No space left on device; make room there")
+    assert ended.stderr.count("\n") == 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.faults.children import Child, Ended
-from benchmarks.faults.works import RUN, Made, Work, after_steps
+from benchmarks.faults.works import RUN, Made, Work, after_steps, finished_steps
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir")
 
@@ -32,12 +32,12 @@ class Case:
         self.work, self.made, self.folder, self.draw, self._pictures = work, made, folder, draw, pictures
         self.run = folder / RUN
         self.seen = 0  # the newest finished checkpoint that was seen, of a training
+        self._damaged: set[int] = set()
 
     def start(self, inside: Callable[[], None] = lambda: None) -> Child:
         def prepared():
-            if not self._pictures:
-                from htsr.report import plots
-
+            plots = sys.modules.get("htsr.report.plots")
+            if plots and not self._pictures:
                 plots.save_training_curves = lambda *_: None
             inside()
 
@@ -48,12 +48,15 @@ class Case:
 
     def look(self) -> None:
         """Note which checkpoints are there: those of a final name are whole."""
-        steps = (path.name.removeprefix("step_") for path in self.run.glob("model/step_*"))
-        self.seen = max([self.seen, *(int(step) for step in steps if step.isdecimal())])
+        self.seen = max([self.seen, *self._steps().difference(self._damaged)])
 
     def forget(self) -> None:
         """Checkpoints were damaged on purpose."""
-        self.seen = 0
+        self.seen, self._damaged = 0, self._steps().difference(finished_steps(self.folder))
+
+    def _steps(self) -> set[int]:
+        steps = (path.name.removeprefix("step_") for path in self.run.glob("model/step_*"))
+        return {int(step) for step in steps if step.isdecimal()}
 
     def moment(self) -> None:
         """Wait for a random moment of the command."""

@@ -19,6 +19,8 @@ from typing import NamedTuple
 from unittest import mock
 
 import htsr
+from htsr.cli.main import main
+from htsr.errors import lasting_output, one_line_errors
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "training")]
@@ -105,9 +107,6 @@ def _run(arguments: list[str], folder: Path, output: Path, inside: Callable[[], 
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         os.chdir(folder)
         os.environ["HTSR_CACHE"] = str(folder / "cache")
-        from htsr.cli.main import main
-        from htsr.errors import lasting_output, one_line_errors
-
         if inside is not None:
             inside()
         with mock.patch.object(sys, "argv", ["htsr", *arguments]), lasting_output(), one_line_errors():

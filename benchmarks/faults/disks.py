@@ -123,9 +123,8 @@ def _on_small_disk(case: Case, size: str, disturb: Callable[[Path], None]) -> En
             used + int(np.exp(case.draw.uniform(np.log(4096), np.log(1 << 20)))) if size == "small" else 1 << 28
         )
         subprocess.run(["mount", "-o", f"remount,size={child_size}", place], check=True)
-        child = case.start()
         disturb(place)
-        ended = case.wait(child)
+        ended = case.wait(case.start())
         subprocess.run(["mount", "-o", "remount,rw,size=256m", place], check=True)
         shutil.rmtree(kept)
         shutil.copytree(place, kept, symlinks=True)

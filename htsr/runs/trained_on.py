@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.files import new_file
 
 NAME = "trained_on.json"
@@ -82,5 +82,5 @@ def _read(run: Path) -> list | None:
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))["train"]
         return [[str(name), int(start), int(stop), str(digests)] for name, start, stop, digests in parts]
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is damaged ({error}); remove it: what was trained on is then unknown") from None

@@ -109,3 +109,12 @@ def test_every_source_tells_its_contents(tmp_path, name, arguments):
     assert bool(trained_on.seen(tmp_path, found["test"], BLOCK, DIGITS)) == (name == "radar")
     with pytest.raises(InputError, match="was trained on other data"):
         trained_on.keep(tmp_path, found["test"] + found["train"], resumed=True)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"train": [["a", Infinity, 4, ""]]}', '{"train": [[1]]}', '{"train": null}']
+)
+def test_a_record_that_is_damaged(tmp_path, content):
+    (tmp_path / trained_on.NAME).write_text(content)
+    with pytest.raises(InputError, match=r"trained_on\.json is damaged .*; remove it"):
+        trained_on.seen(tmp_path, [("a", 0, 4, "")], 4, 16)
