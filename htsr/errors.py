@@ -1,17 +1,46 @@
 """The one exception users are meant to see, and how a script ends when it meets one."""
 
 import contextlib
+import errno
+import lzma
 import os
+import struct
 import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to write and read there"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or network it lies on"),
+}
+
+# What Python, NumPy, Pillow and h5py raise for files that are damaged, or made to hurt.
+DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError,
+    lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
+
+
+def out_of_reach(error: Exception) -> bool:
+    """Whether an error of ``DAMAGE`` says that a file cannot be read now, not that it is damaged: nobody removes it."""
+    return isinstance(error, OSError) and error.errno in _OUT_OF_REACH
+
 
 class InputError(ValueError):
-    """A refused argument, file or config; the message says what, expected, received and the way out.
+    """A refused argument, file or config; the message, one line, says what, expected, received and the way out.
 
     Anything else that escapes (a plain ``ValueError``, a ``TypeError``) is a bug of this package.
     """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split("\n")))
 
 
 class Output:
@@ -68,12 +97,31 @@ def lasting_output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Scripts run inside this: bad input or a failing disk is one line on stderr and exit status 2; Ctrl-C is 130."""
+    """Scripts run inside this: bad input, a failing disk or too little memory is one line on stderr and exit status 2;
+    Ctrl-C is 130."""
     try:
         yield
-    except (InputError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    except Exception as error:
+        line = _line(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _line(error: Exception) -> str | None:
+    """What to say of an error that is none of the package; None of one that is."""
+    said = " ".join(str(error).split())
+    tensorflow = sys.modules.get("tensorflow")
+    if isinstance(error, MemoryError) or (tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError)):
+        return (
+            f"out of memory ({said[:200] or type(error).__name__}); lower batch_size, seq_len or the model's size; a"
+            " training can also raise train.accumulate"
+        )
+    if isinstance(error, OSError):
+        remedy = _REMEDIES.get(error.errno)
+        return f"{said}; {remedy}, and give the same command again" if remedy else said
+    return said if isinstance(error, InputError) else None

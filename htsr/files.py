@@ -67,6 +67,9 @@ def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failing write does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,5 +96,8 @@ def new_folder(path: str | Path, shared: bool = False) -> Iterator[Path]:
         except OSError:
             if not (shared and path.is_dir()):
                 raise
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         SystemExit: with status 2 for bad input, which is one line on stderr; with 0 after ``--help``.
     """
     os.environ["MPLBACKEND"] = "agg"  # Keras imports Matplotlib, which refuses some values, a notebook's for one
-    with lasting_output():
+    with lasting_output(), one_line_errors():
         return _run(sys.argv[1:] if arguments is None else list(arguments), prog)
 
 
@@ -54,14 +54,13 @@ def _run(arguments: list[str], prog: str | None) -> int:
         commands.add_parser(name, help=summary)
     if chosen and not chosen.startswith("-") and chosen not in COMMANDS:
         parser.error(f"unknown command {chosen!r}; {did_you_mean(chosen, COMMANDS)}")
-    with one_line_errors():
-        if chosen not in COMMANDS:
-            parser.parse_args(arguments)
-        command = importlib.import_module(f"htsr.cli.{COMMANDS[chosen][0]}")
-        options = argparse.ArgumentParser(
-            prog or f"htsr {chosen}",
-            description=command.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(options)
-        return command.run(options.parse_args(arguments[1:])) or 0
+    if chosen not in COMMANDS:
+        parser.parse_args(arguments)
+    command = importlib.import_module(f"htsr.cli.{COMMANDS[chosen][0]}")
+    options = argparse.ArgumentParser(
+        prog or f"htsr {chosen}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(options)
+    return command.run(options.parse_args(arguments[1:])) or 0

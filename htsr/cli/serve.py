@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--decoders", type=int, default=2, help="processes that read clips (default: 2)")
+    parser.add_argument("--json-log", action="store_true", help="log lines of JSON, one a request")
     limits = parser.add_argument_group("limits")
     for name, value in Limits()._asdict().items():
         flag = f"--{name.replace('_', '-')}"
@@ -50,4 +51,4 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{error}; serving needs more packages: pip install 'htsr[serve]'") from None
     from htsr.serving.model import ServedModel
 
-    server.serve(ServedModel(args.model), args.host, args.port, limits, args.decoders)
+    server.serve(ServedModel(args.model), args.host, args.port, limits, args.decoders, args.json_log)

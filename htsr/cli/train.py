@@ -85,10 +85,10 @@ def train(
     import tensorflow as tf
 
     from htsr.data import DATASETS, load_clips
+    from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
-    from htsr.runs.begin import begin_with
-    from htsr.runs.card import write_card
+    from htsr.runs import begin, card
     from htsr.runs.folder import RunLock
     from htsr.training import fit as training
     from htsr.training.strategy import Name, automatic, is_chief, make
@@ -133,13 +133,15 @@ def train(
             )
         keras.utils.set_random_seed(settings["seed"])
         if from_run is not None and chief:
-            begin_with(run, from_run)
+            begin.begin_with(run, from_run)
         with strategy.scope():
             model = build_model(**config["model"])
         result = training.fit(model, clips, valid_clips, run, **settings)
         if chief:
-            write_card(run)
-    print(f"{run} is at step {result.step} of {settings['steps']}", file=sys.stderr)
+            card.write_card(run)
+    print(
+        f"{run} is at step {result.step} of {settings['steps']}; peak memory {peak_memory_mib()} MiB", file=sys.stderr
+    )
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 
 

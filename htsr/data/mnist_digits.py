@@ -11,14 +11,12 @@ import http.client
 import math
 import sys
 import urllib.request
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.files import new_file
 
 MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist", "https://ossci-datasets.s3.amazonaws.com/mnist")
@@ -31,7 +29,6 @@ SHA256 = {
 _BUNDLED = Path(__file__).parent / "assets" / "mnist_5k.npz"
 _BUNDLED_SLICES = {"train": slice(0, 3500), "valid": slice(3500, 4000), "test": slice(4000, 5000)}
 _MAX_BYTES = 64 * 1024 * 1024  # more than the largest of the files holds
-_DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 class Digits(NamedTuple):
@@ -110,15 +107,17 @@ def _read_idx(path: Path) -> np.ndarray:
         if values.size != math.prod(sizes):
             raise ValueError(f"{values.size} values for the sizes {sizes}")
         return values.reshape(sizes)
-    except (*_DAMAGE, IndexError) as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {path} ({error}); fetch the MNIST file again") from None
 
 
 def _read_keras(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if max(member.file_size for member in file.zip.infolist()) > _MAX_BYTES:
+                raise ValueError(f"an array of more than {_MAX_BYTES} bytes")
             return file[f"x_{part}"], file[f"y_{part}"]
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {path} ({error}); expected Keras's mnist.npz") from None
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from htsr.data.video.cache import StoredVideo
 from htsr.data.video.contents import digests_of
-from htsr.data.video.files import MAX_SIDE, READ_ERRORS, convert, frame_format, shown
+from htsr.data.video.files import MAX_SIDE, convert, frame_format, shown
 from htsr.data.video.order import Doubtful, in_order
 from htsr.data.video.pictures import ArrayFile, open_array, read_picture
 from htsr.data.video.remembered import Remembered
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 
 # isort: split
 import cv2  # after htsr.data.video.files, which chooses what OpenCV prints
@@ -218,7 +218,7 @@ def _array(path: Path, ndim: int | None) -> np.ndarray:
     file = _opened(path, ndim)
     try:
         return file.load()
-    except READ_ERRORS as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {path} ({error}); save it again") from None
 
 
@@ -228,7 +228,7 @@ def _opened(path: Path, ndim: int | None) -> ArrayFile:
         file = open_array(path)
         if path.suffix.lower() == ".npz" and np.prod(file.shape, dtype=float) * file.dtype.itemsize > _MAX_ARRAY_BYTES:
             raise ValueError(f"it states {file.shape}, too much to unpack: save it as .npy")
-    except READ_ERRORS as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {path} ({error}); save it again") from None
     ndim = ndim or (2 if len(file.shape) == 2 else 3)
     good = len(file.shape) == ndim and 0 not in file.shape and max(file.shape[-2:]) <= MAX_SIDE

@@ -5,8 +5,6 @@ levels, so windows are float32. Papers predict 4 frames from 4 (MIM, arXiv:1811.
 published layouts are read: OpenSTL's ready-made clips and the original record with its dates.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +13,7 @@ import numpy as np
 from htsr.checks import require_choice, require_int
 from htsr.data.clips import SPLITS, Clips
 from htsr.data.sources import WindowSource
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 
 Source = Literal["openstl", "original"]
 FILES = {"openstl": ("dataset.npz",), "original": tuple(f"BJ{year}_M32x32_T30_InOut.h5" for year in (13, 14, 15, 16))}
@@ -23,7 +21,6 @@ PUBLISHED_UNITS = (0.0, 1292.0)
 _FRAME = (2, 32, 32)
 _HALF_HOURS = 48  # a day
 _PART = 28 * _HALF_HOURS
-_DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 def taxibj(
@@ -133,7 +130,7 @@ def _numbered_clips(path: Path, part: str, table: dict[bytes, int]) -> np.ndarra
                 numbers = [table.setdefault(frame.tobytes(), len(table)) for frame in frames]
                 halves.append(np.array(numbers, int).reshape(-1, 4))
         return np.concatenate(halves, axis=1)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(
             f"cannot read {path} ({error}); expected OpenSTL's dataset.npz with X_train, Y_train, X_test and Y_test"
         ) from None
@@ -179,7 +176,7 @@ def _complete_days(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(counts).all():
             raise ValueError("data has values that are not finite")
         times = _half_hours(dates)
-    except (*_DAMAGE, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {path} ({error}); fetch the file of TaxiBJ again") from None
     days, frames = np.unique(times // _HALF_HOURS, return_counts=True)
     kept = np.isin(times // _HALF_HOURS, days[frames == _HALF_HOURS])

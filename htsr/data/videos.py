@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htsr.checks import require_choice
+from htsr.checks import require_choice, require_int
 from htsr.data.clips import SPLITS, Clips
 from htsr.data.video.cache import CachedVideos, Damaged, StoredVideo, open_videos
 from htsr.data.video.files import Fit, FrameFormat, find_videos, frame_format, is_prepared
 from htsr.data.video.windows import Segment, hold_out, synthetic_note, video_clips
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 
 DEFAULTS = {"image_size": 64, "channels": 3, "fit": "stretch"}  # of folders that have not been prepared
 SPLIT_FILE = "splits.json"
@@ -66,8 +66,7 @@ def videos(
     if is_prepared(folder):
         store = CachedVideos(folder)
         form = _as_prepared(folder, store.manifest, asked)
-        splits = {name: [Segment(*part) for part in parts] for name, parts in store.manifest["splits"].items()}
-        note = store.manifest["note"]
+        splits, note = _prepared_splits(folder, store)
     else:
         form = frame_format(*(default if asked[name] is None else asked[name] for name, default in DEFAULTS.items()))
         found = find_videos(folder)
@@ -174,13 +173,33 @@ def _divided_in_time(stored: Sequence[StoredVideo]) -> dict[str, list[Segment]]:
     return splits
 
 
+def _prepared_splits(folder: Path, store: CachedVideos) -> tuple[dict[str, list[Segment]], str | None]:
+    """Which parts of which videos are in which split, and the note, as ``htsr prepare`` wrote."""
+    try:
+        splits = {name: [Segment(*part) for part in store.manifest["splits"][name]] for name in SPLITS}
+        for part in (part for parts in splits.values() for part in parts):
+            require_int("video", part.video, 0, len(store.videos) - 1)
+            require_int("stop", part.stop, 1, store.videos[part.video].frames)
+            require_int("start", part.start, 0, part.stop - 1)
+        note = store.manifest["note"]
+        if not isinstance(note, str | None):
+            raise ValueError(f"note is {note!r:.40}")
+    except DAMAGE as error:
+        raise InputError(f"{folder}/manifest.json is damaged ({error}); prepare the videos again") from None
+    return splits, note
+
+
 def _as_prepared(folder: Path, manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> FrameFormat:
     """The format that the videos were prepared in, which arguments may repeat but not change."""
     if "splits" not in manifest:
         raise InputError(
             f"{folder} is an entry of the cache; name the folder of the videos, or one that htsr prepare made"
         )
-    form = FrameFormat(**manifest["format"])
+    try:
+        form = FrameFormat(**manifest["format"])
+        frame_format((form.height, form.width), form.channels, form.fit)
+    except DAMAGE as error:
+        raise InputError(f"{folder}/manifest.json is damaged ({error}); prepare the videos again") from None
     has = _arguments(form)
     for name, value in asked.items():
         wanted = [value, value] if name == "image_size" and isinstance(value, int) else value

@@ -14,7 +14,7 @@ import numpy as np
 from htsr.checks import require_choice, require_int
 from htsr.data.clips import SPLITS, Clips
 from htsr.data.sources import WindowSource
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 
 YEARS = {"train": range(2010, 2016), "valid": range(2016, 2017), "test": range(2017, 2019)}
 UNITS = (180.0, 330.0)
@@ -22,7 +22,6 @@ _FILE, _FOLDER = "2m_temperature_{}_5.625deg.nc", "2m_temperature"
 _INSTALL = 'pip install "xarray>=2024.7" "h5netcdf>=1.3"'
 _SHAPE = {"lat": 32, "lon": 64}
 _MOST_HOURS = 366 * 24
-_DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError)
 
 
 def weatherbench(
@@ -162,7 +161,7 @@ def _read(path: Path, read):
             raise ValueError(f"t2m has {received}, expected time 1 … {_MOST_HOURS}, lat 32, lon 64")
         with xarray.open_dataset(path, engine="h5netcdf") as file:
             return read(file)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"cannot read {path} ({reason}); expected the netCDF 4 file of WeatherBench") from None
 

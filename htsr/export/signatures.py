@@ -6,9 +6,10 @@
     observe(state_00, ..., frame, seed) -> state_00, ...
 
 ``context`` is ``(batch, time, height, width, channel)``; horizon, seed and num_samples are int32 scalars. Frames are
-float32, those that are read in [0, 1], those that are predicted not clipped. ``predict_uint8``, ``init_uint8``,
-``step_uint8`` and ``observe_uint8`` are the same with bytes: 0 and 255 stand for 0 and 1, and predictions are clipped
-and rounded. The state is the nest of ``htsr.export.stream.Stream``, flat; bfloat16 is float32 outside, without loss.
+float32, those that are read in [0, 1] (a context is checked), those that are predicted not clipped. ``predict_uint8``,
+``init_uint8``, ``step_uint8`` and ``observe_uint8`` are the same with bytes: 0 and 255 stand for 0 and 1, and
+predictions are clipped and rounded. The state is the nest of ``htsr.export.stream.Stream``, flat; bfloat16 is float32
+outside, without loss.
 """
 
 import functools
@@ -21,6 +22,8 @@ import tensorflow as tf
 from htsr.export.stream import Stream, frame_specs
 from htsr.models.base import VideoModel
 from htsr.models.rollout import rollout_graph
+
+_ROUNDING = 1e-3  # by which a value may lie outside [0, 1]
 
 
 class Signatures:
@@ -94,7 +97,12 @@ class Signatures:
         num_clips = tf.debugging.assert_positive(shape[0], "context must have at least one clip")
         least = self._model.min_context
         message = f"context must be at least {least} frame{'s' * (least > 1)}"
-        with tf.control_dependencies([num_clips, tf.debugging.assert_greater_equal(shape[1], least, message)]):
+        checks = [num_clips, tf.debugging.assert_greater_equal(shape[1], least, message)]
+        if context.dtype == tf.float32:
+            low, high = tf.reduce_min(context), tf.reduce_max(context)
+            inside = (low > -_ROUNDING) & (high < 1.0 + _ROUNDING)  # neither is nan
+            checks.append(tf.debugging.Assert(inside, ["context must lie in [0, 1], received", low, "to", high]))
+        with tf.control_dependencies(checks):
             return tf.identity(context)
 
     def _flat(self, state: Any) -> dict[str, tf.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from htsr.errors import DAMAGE, InputError
 from htsr.report.tables import block, headlines, markdown, title
 from htsr.runs.checkpoints import read_manifest
 from htsr.runs.folder import find_run, read_run_config, results_of
@@ -70,7 +71,13 @@ def _origin(run: Path, config: Mapping[str, Any]) -> list[str]:
     """Where imported weights are from; nothing for a run that was trained here from the beginning."""
     if not (run / IMPORTED).is_file():
         return []
-    record = json.loads((run / IMPORTED).read_text(encoding="utf-8"))
+    try:
+        return _imported(json.loads((run / IMPORTED).read_text(encoding="utf-8")), config)
+    except DAMAGE as error:
+        raise InputError(f"{run / IMPORTED} is damaged ({error}); import the weights again") from None
+
+
+def _imported(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     origins: dict[str, dict[str, Any]] = {}
     for key, origin in record["arguments"].items():
         origins.setdefault(origin, {})[key] = config["model"].get(key)

@@ -1,9 +1,9 @@
 """Checkpoints that survive a stop at any moment.
 
-A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed) and
-``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It is written under a
-temporary name, flushed to the disk and then renamed, so a directory of the final name is complete. Why not Keras's own
-files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
+A checkpoint is the directory ``<run>/model/step_<n>/`` with ``state.npz`` (named arrays, uncompressed), the log of the
+training so far and ``manifest.json`` (schema version, step, score, SHA-256, dtypes and shapes, versions, threads). It
+is written under a temporary name, flushed to the disk and then renamed, so a directory of the final name is complete.
+Why not Keras's own files: a ``.weights.h5`` is written in place and is unreadable after a stop in the middle of it.
 
 Arrays only are read, into models this package builds itself; nothing is unpickled. POSIX only (``fsync`` of
 directories).
@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from htsr.errors import InputError
+from htsr.checks import require_int
+from htsr.errors import DAMAGE, InputError, out_of_reach
 
 SCHEMA = 1
 _FINAL, _TEMPORARY = "step_", ".tmp-"
@@ -40,6 +41,7 @@ def save(
     score: float | None = None,
     keep_last: int = 3,
     keep_every: int | None = None,
+    log: Path | None = None,
 ) -> Path:
     """Write a checkpoint, then remove those no longer wanted and the leftovers of interrupted saves.
 
@@ -52,6 +54,7 @@ def save(
         score: validation result, lower is better; the checkpoint of the lowest score is always kept.
         keep_last: how many of the newest to keep, at least 1.
         keep_every: keep also each whose step is a multiple of this.
+        log: a file to keep a copy of.
 
     Returns:
         The directory ``<folder>/step_<step>``.
@@ -73,7 +76,7 @@ def save(
         if final.exists() and not _is_valid(final):
             _remove(final)
         if not final.exists():
-            _write(temporary, step, arrays, score)
+            _write(temporary, step, arrays, score, log)
             os.rename(temporary, final)
             _sync(folder)
     except OSError as error:
@@ -174,13 +177,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no checkpoint; train first, or give another folder")
     directory = Path(folder) / f"{_FINAL}{step}"
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        _check_schema(directory, manifest)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {directory} is damaged ({type(error).__name__}); remove it") from None
-    return manifest
+        return _manifest(directory)
+    except _Damaged as damage:
+        raise InputError(f"checkpoint {directory} is damaged ({damage}); remove it") from None
 
 
 def step_of(path: Path) -> int | None:
@@ -193,7 +192,7 @@ class _Damaged(Exception):
     """The checkpoint is incomplete or was altered."""
 
 
-def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: float | None) -> None:
+def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: float | None, log: Path | None) -> None:
     directory.mkdir()
     state = directory / "state.npz"
     with open(state, "wb") as file:
@@ -203,18 +202,25 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
                     np.lib.format.write_array(member, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
+    files = [state]
+    if log is not None:
+        files.append(directory / log.name)
+        with open(log, "rb") as source, open(files[-1], "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
     manifest = {
         "schema": SCHEMA,
         "step": step,
         "score": float(score) if score is not None and math.isfinite(score) else None,
-        "files": {state.name: {"bytes": state.stat().st_size, "sha256": _sha256(state)}},
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
         "arrays": {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in arrays.items()},
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     with open(directory / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
+        json.dump({**manifest, "sha256": _sha256_of(manifest)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     _sync(directory)
@@ -223,14 +229,14 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
 def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        _check_schema(directory, manifest)
-        path = directory / "state.npz"
-        if path.stat().st_size != manifest["files"][path.name]["bytes"]:
-            raise _Damaged("state.npz has another length than the manifest says")
-        if _sha256(path) != manifest["files"][path.name]["sha256"]:
-            raise _Damaged("the checksum of state.npz differs")
-        with np.load(path, allow_pickle=False) as archive:
+        manifest = _manifest(directory)
+        for name in {"state.npz", *manifest["files"]}:
+            path = directory / Path(name).name
+            if path.stat().st_size != manifest["files"][name]["bytes"]:
+                raise _Damaged(f"{name} has another length than the manifest says")
+            if _sha256(path) != manifest["files"][name]["sha256"]:
+                raise _Damaged(f"the checksum of {name} differs")
+        with np.load(directory / "state.npz", allow_pickle=False) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.zip.infolist()):
                 raise _Damaged("state.npz is compressed")  # a small file could then fill the memory
             if set(archive.files) != set(manifest["arrays"]):
@@ -239,19 +245,41 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
         for name, array in arrays.items():
             if {"dtype": str(array.dtype), "shape": list(array.shape)} != manifest["arrays"][name]:
                 raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
+        if isinstance(error, InputError) or out_of_reach(error):
+            raise
         raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
 
 
-def _check_schema(directory: Path, manifest: Mapping[str, Any]) -> None:
-    if manifest["schema"] != SCHEMA:
-        raise InputError(
-            f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; use "
-            "the version that wrote it, or another checkpoint"
-        )
+def _manifest(directory: Path) -> dict[str, Any]:
+    """Return a manifest that says what it has to, and is as it was written."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise InputError(
+                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; "
+                "use the version that wrote it, or another checkpoint"
+            )
+        if manifest.pop("sha256", None) not in (None, _sha256_of(manifest)):  # an older one has none
+            raise _Damaged("the checksum of manifest.json differs")
+        require_int("step", manifest["step"], step_of(directory) or 0, step_of(directory) or 0)
+        if not isinstance(manifest["score"], int | float | None):
+            raise _Damaged("its score is no number")
+        for about in manifest["arrays"].values():
+            if not isinstance(about["dtype"], str) or not all(isinstance(size, int) for size in about["shape"]):
+                raise _Damaged("an array has no shape")
+        for about in (manifest["files"]["state.npz"], *manifest["files"].values()):
+            require_int("bytes", about["bytes"], 0)
+    except DAMAGE as error:
+        if (isinstance(error, InputError) and "is of format" in str(error)) or out_of_reach(error):
+            raise
+        raise _Damaged(f"{type(error).__name__}: {error}") from None
+    return manifest
+
+
+def _sha256_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
 def _is_valid(directory: Path) -> bool:
@@ -290,8 +318,8 @@ def _steps(folder: Path) -> Iterator[int]:
 
 def _score(folder: Path, step: int) -> float | None:
     try:
-        return json.loads((folder / f"{_FINAL}{step}" / "manifest.json").read_text(encoding="utf-8"))["score"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return _manifest(folder / f"{_FINAL}{step}")["score"]
+    except (InputError, OSError, _Damaged):
         return None
 
 

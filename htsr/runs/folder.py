@@ -167,7 +167,9 @@ class RunLock:
 
     def __enter__(self) -> "RunLock":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._path, "a+", encoding="utf-8")
+        if self._path.is_dir():
+            raise InputError(f"{self._path} has to be a file, but is a folder; remove it")
+        self._file = open(self._path, "a+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

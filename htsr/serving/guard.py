@@ -1,7 +1,9 @@
 """Around all routes: one line in the log and a count for each request, and no traceback to a client."""
 
+import json
 import logging
 import time
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from htsr.serving.counters import Counters
 
 LOG = logging.getLogger("htsr.serving")
+_FIELDS = ("client", "method", "path", "status", "milliseconds", "bytes")
 _GONE = 499  # what logs have for a client that did not wait
 
 
@@ -56,4 +59,17 @@ class Guard:
         client = (scope.get("client") or ("-",))[0]
         method = scope.get("method", "WS")
         shown = quote(scope["path"][:200])
-        LOG.info("%s %s %s %s %.0f ms %s B", client, method, shown, status or _GONE, 1000 * seconds, size)
+        about = (client, method, shown, status or _GONE, 1000 * seconds, size)
+        LOG.info("%s %s %s %s %.0f ms %s B", *about, extra={"request": dict(zip(_FIELDS, about, strict=True))})
+
+
+class JsonLines(logging.Formatter):
+    """A record as a line of JSON: ``time`` (ISO 8601, UTC), ``level``, and a request's fields or a ``message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        about = getattr(record, "request", None) or {"message": record.getMessage()}
+        if record.exc_info:
+            about["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({"time": stamp, "level": record.levelname.lower(), **about})

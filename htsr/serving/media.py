@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from htsr.data.video.clip import last_frames
-from htsr.data.video.files import READ_ERRORS, DamagedVideo, FrameFormat, Video, convert, is_litter
+from htsr.data.video.files import DAMAGED_PICTURE, DamagedVideo, FrameFormat, Video, convert, is_litter
 from htsr.data.video.order import Doubtful, in_order
 from htsr.data.video.reader import VideoReader
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.report.prediction import label_futures, save_animation
 from htsr.serving.limits import KINDS, Limits, Refusal
 
@@ -25,7 +25,6 @@ import cv2  # after video_files, which chooses what OpenCV prints
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 FPS = 10.0  # where the upload does not say
-_DAMAGED_IMAGE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
 class Decoded(NamedTuple):
@@ -71,7 +70,7 @@ def decode(path: Path, form: FrameFormat, context: int, stride: int, limits: Lim
         frames = last_frames(_within(reader, limits), context, stride)
     except DamagedVideo as error:
         raise Refusal(422, str(error).replace(str(named), "the upload")) from None
-    except (cv2.error, *_DAMAGED_IMAGE) as error:
+    except (cv2.error, *DAMAGED_PICTURE) as error:
         raise Refusal(422, f"the clip cannot be decoded ({type(error).__name__}); convert it to .mp4 or .npz") from None
     height, width, channels = reader.size
     report = {
@@ -157,7 +156,7 @@ def _check_size(path: Path, limits: Limits) -> None:
             width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             capture.release()
             _check_pixels(width, height, limits)
-    except (*READ_ERRORS, OverflowError) as error:
+    except DAMAGE as error:
         reason = str(error).replace(str(path), "the upload")
         raise Refusal(422, f"the clip cannot be read ({reason}); save it with np.save, uint8 frames") from None
 
@@ -174,7 +173,7 @@ def _check_image(content: bytes, limits: Limits) -> None:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
             size = image.size
-    except _DAMAGED_IMAGE:
+    except DAMAGED_PICTURE:
         raise Refusal(422, "a picture cannot be decoded: it is damaged; send whole PNG or JPEG pictures") from None
     _check_pixels(*size, limits)
 
@@ -220,7 +219,7 @@ def _unpacked(path: Path, limits: Limits) -> tuple[Path, str | None]:
             return folder, ordered.remark
     except Doubtful as error:
         raise Refusal(422, f"the archive {error}") from None
-    except (*READ_ERRORS, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise Refusal(422, f"the archive cannot be unpacked ({error}); pack it again, without a password") from None
 
 

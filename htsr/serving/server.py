@@ -17,14 +17,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from htsr.errors import InputError
 from htsr.serving.app import Service
-from htsr.serving.guard import LOG
+from htsr.serving.guard import LOG, JsonLines
 from htsr.serving.limits import Limits
 from htsr.serving.model import ServedModel
 
 SILENCE = 10.0  # seconds in which a connection has to bring its next request, or take the rest of its answer
 
 
-def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: int = 2) -> None:
+def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: int = 2, json_log: bool = False) -> None:
     """Serve until a signal comes; one line on stderr says where, then one for each request.
 
     Args:
@@ -32,11 +32,14 @@ def serve(model: ServedModel, host: str, port: int, limits: Limits, decoders: in
         host, port: where; port 0 takes a free one.
         limits: of all that clients choose.
         decoders: processes that read clips and write answers.
+        json_log: log lines of JSON.
 
     Raises:
         InputError: the address is taken, or is none.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s")
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(JsonLines() if json_log else logging.Formatter("%(asctime)s %(message)s"))
+    logging.basicConfig(handlers=[log])
     LOG.setLevel(logging.INFO)
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host

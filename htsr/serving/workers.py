@@ -5,6 +5,7 @@ FFmpeg may open .mp4, .avi and .webm files there, and nothing that such a file n
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import resource
 import signal
@@ -80,7 +81,7 @@ class Workers:
                 raise Refusal(
                     422, "the clip takes more memory than a clip may, or is damaged; make it smaller, or convert it"
                 ) from None
-            except BaseException:  # cancelled: the thread ends with the process
+            except BaseException:  # cancelled, or it never began: the thread ends with the process
                 worker.kill()
                 raise
             self._idle.append(worker)
@@ -102,8 +103,19 @@ class _Worker:
         other.close()
 
     def wait_until_ready(self) -> None:
-        """Wait for its imports, which may take longer than a job may: a first one makes a list of the fonts."""
-        self._pipe.recv_bytes()
+        """Wait for its imports, which may take longer than a job may: a first one makes a list of the fonts.
+
+        Raises:
+            Refusal: it has died.
+        """
+        try:
+            self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._process.join()
+            logging.getLogger("htsr.serving").error(
+                "a process that decodes clips died at its start, with status %s", self._process.exitcode
+            )
+            raise Refusal(503, "the processes that decode clips die at their start; the log says more", 5) from None
         self.is_ready = True
 
     def call(self, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:

@@ -155,7 +155,7 @@ def fit(
     step = tf.function(lambda clip: replicas.run(model.train_step, (clip,)), autograph=False, jit_compile=whole)
     with Loop(range(start, steps), log_every, agree, writer) as loop:
         try:
-            for clip in stream:
+            for clip in stream if writer is None else writer.watch.batches(stream):
                 if loop.after(step(clip)):
                     break
         except tf.errors.OpError as error:

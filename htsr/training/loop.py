@@ -18,6 +18,7 @@ from htsr.runs import checkpoints
 from htsr.training.log import Log
 from htsr.training.strategy import Agreement
 from htsr.training.validation import Validation
+from htsr.training.watch import Watch
 
 MAX_SKIPPED = 5  # steps in a row whose gradient is not finite, after which training has diverged
 
@@ -43,6 +44,7 @@ class Writer:
         interval = 0.5 if sys.stderr.isatty() else 30.0
         look = {"unit": "step", "mininterval": interval, "dynamic_ncols": True, "desc": run.name}
         self._bar = tqdm(total=steps.stop, initial=steps.start, **look)
+        self.watch = Watch(self.say)
 
     def close(self) -> None:
         self._bar.close()
@@ -81,7 +83,7 @@ class Writer:
             **checkpoints.model_arrays(self._model.optimizer, "optimizer"),
             **ema_arrays(self._model),
         }
-        checkpoints.save(self._run / "model", step, arrays, score=score, **self._kept)
+        checkpoints.save(self._run / "model", step, arrays, score=score, log=self._log.path, **self._kept)
         self._saved_at = time.monotonic()
 
     def _draw(self, step: int) -> None:
@@ -154,7 +156,9 @@ class Loop:
             self.logs = {name: float(self._agree.own(logs[name])) for name in names}
             finite = all(map(math.isfinite, self.logs.values()))
             self._skipped = 0 if finite else self._skipped + 1
-            if self._skipped and self._writer is not None:
+            if self._writer is not None and finite:
+                self._writer.watch.step(step, self.logs)
+            elif self._writer is not None:
                 self._writer.say(f"step {step} is skipped: its loss or gradient is not finite")
             if self._skipped == MAX_SKIPPED:
                 _refuse_nonfinite(step, self.logs)

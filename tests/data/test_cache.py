@@ -286,6 +286,33 @@ def test_a_damaged_entry_is_named(folder, damage):
     opened(folder)
 
 
+def test_frames_that_have_changed_are_noticed_once_a_file_is_another(folder, monkeypatch):
+    opened(folder)
+    entry = cache_folder() / entries()[0]
+    with monkeypatch.context() as patch:  # what was just written, or looked at before, is not read again
+        patch.setattr(CachedVideos, "_digests", None)
+        opened(folder)
+    os.utime(entry / "frames.npy", (1, 1))
+    opened(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedVideos, "_digests", None)
+        opened(folder)
+    content = bytearray((entry / "frames.npy").read_bytes())
+    content[5000] ^= 1
+    (entry / "frames.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged \(frames of .* have changed\); delete it"):
+        opened(folder)
+
+
+def test_frames_that_are_cut_while_they_are_read(folder):
+    """A memory map would end the process with SIGBUS."""
+    store = opened(folder)
+    frames = cache_folder() / entries()[0] / "frames.npy"
+    os.truncate(frames, 5000)
+    with pytest.raises(InputError, match=r"frames\.npy was cut while it was read; delete"):
+        store.read(1, 0, FRAMES)
+
+
 # Damaged videos
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from htsr.data import load_clips, stand_ins
 from htsr.data.synthetic import actions
-from htsr.data.video.cache import StoredVideo
-from htsr.data.video.files import write_video
+from htsr.data.video.cache import StoredVideo, write_entry
+from htsr.data.video.files import FrameFormat, find_videos, write_video
 from htsr.data.videos import split_videos
 from htsr.errors import InputError
 from htsr.runs.folder import upgrade
@@ -373,3 +373,29 @@ def test_data_sections_of_older_runs(old, now):
     config = upgrade({"model": {}, "data": old, "train": {}, "eval": {}})
     assert config["data"] == now
     assert upgrade(config) == config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": {}}, {"format": "x"}, {"note": 3}, {"splits": {"train": [[0, 0]]}}, {"splits": []},
+        {"splits": {"train": [[9, 0, 4]], "valid": [], "test": []}},
+        {"splits": {"train": [[0, 0, 10**9]], "valid": [], "test": []}},
+        {"splits": {"train": [["0", 0, 4]], "valid": [], "test": []}},
+    ],
+)  # fmt: skip
+def test_damaged_manifests_of_prepared_folders(tmp_path, changes):
+    write_entry(
+        tmp_path / "mine", find_videos(_folder_of_arrays(tmp_path)), FrameFormat(16, 16, 1), what="x", damaged="refuse",
+        extra=lambda stored: {"splits": {name: [[0, 0, 4]] for name in ("train", "valid", "test")}, "note": None},
+    )  # fmt: skip
+    path = tmp_path / "mine" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=r"manifest\.json is damaged .*; prepare the videos again"):
+        load_clips("videos", "train", datadir=str(tmp_path / "mine"), batch_size=1, seq_len=2)
+
+
+def _folder_of_arrays(folder):
+    (folder / "videos").mkdir()
+    np.save(folder / "videos" / "a.npy", np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), np.uint8))
+    return folder / "videos"

@@ -101,6 +101,16 @@ def test_the_images_of_one_video(tmp_path, monkeypatch):
     assert [video.name for video in find_videos(tmp_path / "walk")] == ["b.avi"]
 
 
+def test_pipes_and_devices_are_passed_over(tmp_path):
+    """Opening a pipe would never end."""
+    np.save(tmp_path / "a.npy", np.zeros((2, 4, 4), np.uint8))
+    os.mkfifo(tmp_path / "b.mp4")
+    (tmp_path / "c.npy").symlink_to("/dev/zero")
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / "0.png")
+    assert [video.name for video in find_videos(tmp_path)] == ["a.npy"]
+
+
 def test_what_was_prepared_is_no_video(tmp_path):
     for name in ("done/frames.npy", "done/manifest.json", "done/contact_sheet.png", "done/in/a.avi", "frames.npy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -864,3 +864,51 @@ def test_bits_are_those_of_opencv(tmp_path, name, pixels):
     video = moving(20) if pixels == "even" else moving(20, 61, 97)
     frames, _ = read(write(tmp_path / name, video))
     np.testing.assert_array_equal(frames, [picture[..., ::-1] for picture in opencv_pictures(tmp_path / name)])
+
+
+def test_titles_that_are_not_utf_8(tmp_path):
+    encode(tmp_path / "a.mkv", moving(8), "ffv1", "bgr0")
+    content = (tmp_path / "a.mkv").read_bytes()
+    assert b"Lavf" in content
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"Lavf", b"L\xe9\xff\xfe"))
+    assert len(read(tmp_path / "a.mkv")[0]) == 8
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '|u1', 'shape': (", b"{" * 5000, b"'a'", b"[1]", b"{'shape': 1j}", b"\0"]
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_headers_of_arrays_that_are_none(tmp_path, header, suffix):
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    if suffix == ".npy":
+        (tmp_path / "a.npy").write_bytes(content)
+    else:
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("frames.npy", content)
+    refused(tmp_path / f"a{suffix}", "cannot read a")
+
+
+def test_an_array_that_says_it_is_huge(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        header = repr({"descr": "|u1", "fortran_order": False, "shape": (2**40, 8192, 8192)}).encode()
+        archive.writestr("frames.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    refused(tmp_path / "a.npz", "more than the 17179869184 bytes that are unpacked")
+
+
+def test_members_packed_in_a_way_that_is_damaged(tmp_path):
+    np.save(tmp_path / "a.npy", moving(8))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(tmp_path / "a.npy", "a.npy")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "a.zip").write_bytes(content)
+    (video,) = find_videos(tmp_path / "a.zip")
+    with pytest.raises(DamagedVideo, match=r"cannot unpack a\.zip/a\.npy"):
+        list(VideoReader(video, None))
+
+
+def test_a_picture_that_ends_in_its_header(tmp_path):
+    write_images(tmp_path / "a", moving(3))
+    path = sorted((tmp_path / "a").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:20])
+    refused(tmp_path / "a", "cannot be decoded")

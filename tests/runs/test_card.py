@@ -104,3 +104,10 @@ def test_refused(tmp_path, run):
     (tmp_path / "config.yml").write_text(CONFIG)
     with pytest.raises(InputError, match="holds no checkpoint"):
         write_card(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"arguments": 3}'])
+def test_a_damaged_record_of_an_import(run, content):
+    (run / "imported.json").write_text(content)
+    with pytest.raises(InputError, match=r"imported\.json is damaged .*; import the weights again"):
+        write_card(run)

@@ -112,8 +112,15 @@ def _flip(path: Path) -> None:
 
 
 def _edit(path: Path, **changes: object) -> None:
+    """Change a manifest, and make its checksum agree."""
+    manifest = json.loads((path / "manifest.json").read_text()) | changes
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps({**manifest, "sha256": checkpoints._sha256_of(manifest)}))
+
+
+def _other_score(path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | changes))
+    (path / "manifest.json").write_text(json.dumps(manifest | {"score": 0.25}))
 
 
 DAMAGES = {
@@ -123,6 +130,9 @@ DAMAGES = {
     "no manifest": (lambda path: (path / "manifest.json").unlink(), "FileNotFoundError"),
     "half a manifest": (lambda path: os.truncate(path / "manifest.json", 40), "JSONDecodeError"),
     "manifest is no mapping": (lambda path: (path / "manifest.json").write_text("[]"), "TypeError"),
+    "another score": (_other_score, "checksum of manifest.json"),
+    "another step": (lambda path: _edit(path, step=7), "step must be a whole number"),
+    "no shape": (lambda path: _edit(path, arrays={"model/a": {"dtype": "float32", "shape": "x"}}), "has no shape"),
     "other arrays": (lambda path: _edit(path, arrays={}), "not those of the manifest"),
 }
 
@@ -403,3 +413,40 @@ def test_load_model_refusals(run, tmp_path):
 def test_the_config_of_an_older_run_in_today_s_words(old, new):
     config = {"model": {"name": "recurrent", **old}, "data": {}, "train": {}, "eval": {}}
     assert upgrade(config)["model"] == {"name": "recurrent", "cell": new}
+
+
+def test_a_log_that_is_kept_is_part_of_the_checkpoint(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("1\n")
+    for step in (1, 2):
+        save(tmp_path / "model", step, ARRAYS, log=log)
+    kept = tmp_path / "model" / "step_2" / "metrics.jsonl"
+    assert kept.read_text() == "1\n"
+    kept.write_text("2\n")
+    assert load(tmp_path / "model")[0] == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch):
+    """Nobody shall remove it, nor shall a save replace it."""
+    save(tmp_path, 1, ARRAYS)
+    save(tmp_path, 2, ARRAYS)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    for attempt in (
+        lambda: load(tmp_path),
+        lambda: save(tmp_path, 2, ARRAYS),
+        lambda: checkpoints.read_manifest(tmp_path),
+    ):
+        with pytest.raises(PermissionError):
+            attempt()
+    monkeypatch.undo()
+    assert load(tmp_path)[0] == 2
+
+
+def test_a_folder_in_the_place_of_the_lock(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(InputError, match=r"lock has to be a file, but is a folder; remove it"), RunLock(tmp_path):
+        pass

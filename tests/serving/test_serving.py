@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import re
 import signal
 import socket
@@ -22,6 +23,7 @@ from serving_stub import Stub, save_stub
 from htsr.errors import InputError
 from htsr.serving.batching import Batcher, Wanted
 from htsr.serving.counters import Counters
+from htsr.serving.guard import JsonLines
 from htsr.serving.limits import HELP, Limits
 from htsr.serving.model import ServedModel
 
@@ -403,6 +405,30 @@ def test_a_model_that_has_diverged(tmp_path):
     tf.saved_model.save(stub, str(tmp_path), signatures=stub.signatures())
     with pytest.raises(InputError, match=r"predicts nan or inf: its training has diverged"):
         ServedModel(tmp_path)
+
+
+def test_log_of_json():
+    """A line a request, and a bug with its traceback."""
+    record = logging.LogRecord("htsr.serving", logging.INFO, "", 0, "shown", (), None)
+    record.request = {
+        "client": "::1",
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+        "milliseconds": 3.5,
+        "bytes": 7,
+    }
+    found = json.loads(JsonLines().format(record))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", found.pop("time"))
+    assert found == {"level": "info", **record.request}
+    try:
+        raise RuntimeError("a\nb")
+    except RuntimeError:
+        record = logging.LogRecord("htsr.serving", logging.ERROR, "", 0, "a bug: %s", ("x",), sys.exc_info())
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "a bug: x"
+    assert "RuntimeError: a\nb" in json.loads(line)["traceback"]
 
 
 def test_script_serves_and_ends_its_work_on_sigterm(folder):

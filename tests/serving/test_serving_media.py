@@ -283,15 +283,20 @@ def test_a_slow_start_is_not_decoding():
     asyncio.run(run())
 
 
-def test_a_process_that_dies_is_replaced():
+@pytest.mark.parametrize(
+    ("ready", "line"),
+    [(True, "takes more memory than a clip may, or is damaged"), (False, "die at their start; the log says more")],
+)
+def test_a_process_that_dies_is_replaced(ready, line, caplog):
     async def run():
         workers = Workers(1, LIMITS)
-        decoding = asyncio.create_task(workers.decode_image(png(clip(0, 1)[0]), FORM))
         (worker,) = workers._idle
-        await asyncio.sleep(0)
-        worker.kill()
-        with pytest.raises(Refusal, match=r"takes more memory than a clip may, or is damaged"):
-            await decoding
+        if ready:
+            worker.wait_until_ready()
+        worker._process.kill()
+        with pytest.raises(Refusal, match=line):
+            await workers.decode_image(png(clip(0, 1)[0]), FORM)
+        assert ready or "died at its start, with status -9" in caplog.text
         assert (await workers.decode_image(png(clip(0, 1)[0]), FORM)).shape == (12, 16, 1)
         workers.close()
 

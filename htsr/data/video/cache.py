@@ -2,14 +2,17 @@
 
 The cache is ``$HTSR_CACHE``, by default ``~/.cache/htsr``, and may be deleted at any time. An entry is a folder that
 appears whole or not at all: ``frames.npy``, uint8 (frame, height, width, channel), all videos one after the other,
-memory-mapped when read, and ``manifest.json``, which says where each video begins and what decoded it. Its name is a
+and ``manifest.json``, which says where each video begins, what decoded it and digests of its frames. Its name is a
 hash of the videos' contents and the frame format: a source that has changed has another entry.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,15 +20,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from htsr.checks import require_int
 from htsr.data.video.contents import Digests, digests_of
 from htsr.data.video.files import DamagedVideo, FrameFormat, Video
 from htsr.data.video.reader import VideoReader
 from htsr.data.video.remembered import Remembered, files_of
-from htsr.errors import InputError
-from htsr.files import cache_folder, new_folder
+from htsr.errors import DAMAGE, InputError, out_of_reach
+from htsr.files import cache_folder, new_file, new_folder
 
 SCHEMA = 1
 DECODING = 2  # counts what has changed in how frames are read: order, depth
+_PART = 1000  # frames at once
 Damaged = Literal["refuse", "skip"]
 
 
@@ -97,21 +102,63 @@ class CachedVideos:
             self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.videos = [StoredVideo(**video) for video in self.manifest["videos"]]
             self.refused = dict(self.manifest["refused"])
-            self._frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r")
-            total = sum(video.frames for video in self.videos)
-            if self.manifest["schema"] != SCHEMA or self._frames.dtype != np.uint8 or len(self._frames) != total:
+            frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r")
+            total = 0
+            for video in self.videos:
+                require_int("first", video.first, total, total)
+                require_int("frames", video.frames, 1)
+                total += video.frames
+                if not isinstance(video.name, str) or not isinstance(video.digests, str | None):
+                    raise ValueError(f"a video is called {video.name!r:.40}")
+            plain = frames.dtype == np.uint8 and frames.ndim == 4 and frames.size and frames.flags.c_contiguous
+            if self.manifest["schema"] != SCHEMA or not plain or len(frames) != total:
                 raise ValueError(f"frames.npy and manifest.json do not belong together, or not to schema {SCHEMA}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.shape, self._begin, self._folder = frames.shape[1:], frames.offset, folder
+            # Read, not mapped: where the file is cut meanwhile, a map ends the process without a word.
+            self._file = os.open(folder / "frames.npy", os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+            self._hold_against_digests()
+        except DAMAGE as error:
+            if out_of_reach(error):
+                raise
             raise InputError(f"{folder} is damaged ({error}); delete it, and decode the videos again") from None
-        self.shape = self._frames.shape[1:]
 
     def read(self, video: int, start: int, stop: int, stride: int = 1) -> np.ndarray:
-        first = self.videos[video].first
-        return np.array(self._frames[first + start : first + stop : stride])
+        first = self.videos[video].first + start
+        frames = np.empty((stop - start, *self.shape), np.uint8)
+        left, at = memoryview(frames).cast("B"), self._begin + first * math.prod(self.shape)
+        while len(left):
+            count = os.preadv(self._file, [left], at)
+            if not count:
+                raise InputError(f"{self._folder}/frames.npy was cut while it was read; delete {self._folder}")
+            left, at = left[count:], at + count
+        return frames[::stride]
 
     def digests(self, video: int) -> str:
-        _, first, frames, *_, found = self.videos[video]
-        return digests_of(self._frames[first : first + frames]) if found is None else found  # an older entry has none
+        found = self.videos[video].digests
+        return self._digests(video) if found is None else found  # an older entry has none
+
+    def _digests(self, video: int) -> str:
+        count = self.videos[video].frames
+        parts = (self.read(video, at, min(at + _PART, count)) for at in range(0, count, _PART))
+        return digests_of(frame for part in parts for frame in part)
+
+    def _hold_against_digests(self) -> None:
+        """Whether the frames are those that were decoded, where the file is not the one that was looked at last."""
+        state = _state(self._file)
+        if self.manifest.get("state") == state:
+            return
+        for number, video in enumerate(self.videos):
+            if video.digests not in (None, self._digests(number)):
+                raise ValueError(f"frames of {video.name} have changed")
+        with contextlib.suppress(OSError), new_file(self._folder / "manifest.json") as file:
+            json.dump({**self.manifest, "state": state}, file, indent=1)
+
+
+def _state(file: int) -> list[int]:
+    """Size and times of change of an open file, as JSON has them."""
+    found = os.fstat(file)
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def write_entry(
@@ -135,7 +182,8 @@ def write_entry(
             frames = _FrameFile(file, form)
             stored, refused = _decode_all(videos, form, f"decoding {what}", damaged, frames)
             frames.close(sum(video.frames for video in stored))
-        manifest = {"schema": SCHEMA, "format": form._asdict(), "refused": refused, **extra(stored)}
+            state = _state(file.fileno())
+        manifest = {"schema": SCHEMA, "format": form._asdict(), "refused": refused, **extra(stored), "state": state}
         manifest["videos"] = [video._asdict() for video in stored]
         with open(temporary / "manifest.json", "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)

@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from htsr.data.video.files import DamagedVideo
 from htsr.data.video.pictures import Pictures
+from htsr.errors import DAMAGE
 
 OPTIONS = {"protocol_whitelist": "file"}  # of FFmpeg; a process that reads what strangers send adds to them
 _BOXES = b"ftyp styp sidx ssix prft emsg moov moof mfra mdat free skip wide uuid udta meta pnot".split()  # of MP4
@@ -43,9 +44,11 @@ class Container(Pictures):
             raise self._damaged("cannot be decoded: it is a text; replace or remove the file")
         whole = _is_whole(self._path)
         try:
-            with av.open(str(self._path.absolute()), options=OPTIONS) as container:
+            with av.open(str(self._path.absolute()), options=OPTIONS, metadata_errors="replace") as container:
                 yield from itertools.islice(self._decoded(container), start, None)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, *DAMAGE) as error:
+            if isinstance(error, DamagedVideo):
+                raise
             reason = "is damaged: the end of the file is missing" if whole is False else f"cannot be decoded ({error})"
             raise self._damaged(f"{reason}; replace or remove the file") from None
         self._verify(whole)

@@ -5,12 +5,11 @@ A video is a container file, an animation, an array, or such a file in a zip arc
 
 import contextlib
 import os
-import struct
+import stat
 import sys
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, NamedTuple, get_args
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from htsr.checks import require_choice, require_int
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError
 from htsr.files import require_utf8
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our message is the one line about a damaged file
@@ -35,7 +34,7 @@ SUFFIXES = (*CONTAINERS, ".gif", ".apng", *ARRAYS)
 MAX_SIDE = 8192  # pixels
 MAX_MEMBER_BYTES = 16 * 2**30  # of a file inside a zip archive
 PREPARED = {"manifest.json", "frames.npy"}  # in a folder that htsr prepare or the cache wrote
-READ_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, zipfile.BadZipFile)  # of damaged files
+DAMAGED_PICTURE = (*DAMAGE, Image.DecompressionBombError)
 
 Fit = Literal["stretch", "crop", "letterbox"]
 
@@ -135,9 +134,18 @@ def is_litter(member: PurePath) -> bool:
     return hidden or member.name.lower() in ("thumbs.db", "desktop.ini")
 
 
+def is_device(file: Path) -> bool:
+    """Whether a name is no file but a pipe, a socket or a device, at which reading may never end."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode) and not file.is_dir()
+    except OSError:  # a link that leads nowhere, say: who reads it says so
+        return False
+
+
 def images_in(folder: Path) -> list[Path]:
     """The images of a folder, in no order; hidden files (``._frame_1.png`` of a Mac) are none."""
-    return [file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    return [file for file in found if not is_device(file)]
 
 
 def pages(path: Path) -> int:
@@ -149,7 +157,7 @@ def pages(path: Path) -> int:
             return 1
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return getattr(image, "n_frames", 1)
-    except (*READ_ERRORS, SyntaxError, struct.error, Image.DecompressionBombError):
+    except DAMAGED_PICTURE:
         return 1  # whoever decodes it says what is wrong
 
 
@@ -170,7 +178,7 @@ def on_disk(video: Video) -> Iterator[Path]:
                     file.write(part)
                     if file.tell() > size:
                         raise ValueError("larger than the archive states")
-        except (*READ_ERRORS, NotImplementedError, RuntimeError) as error:
+        except DAMAGE as error:
             raise DamagedVideo(f"cannot unpack {video.name} ({error}); fetch the zip archive again") from None
         yield path
 
@@ -253,7 +261,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
         seen.add((state.st_dev, state.st_ino))
         folders[:] = (name for name in folders if not name.startswith("."))
         folders.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
-        yield Path(place), [Path(place) / name for name in files if not name.startswith(".")]
+        found = (Path(place) / name for name in files if not name.startswith("."))
+        yield Path(place), [file for file in found if not is_device(file)]
 
 
 def _packed(archive: Path, name: str) -> list[Video]:
@@ -261,7 +270,7 @@ def _packed(archive: Path, name: str) -> list[Video]:
     try:
         with zipfile.ZipFile(archive) as file:
             members = {info.filename: PurePosixPath(info.filename) for info in file.infolist() if not info.is_dir()}
-    except READ_ERRORS as error:
+    except DAMAGE as error:
         raise InputError(f"cannot read {archive} ({error}); fetch the zip archive again") from None
     prepared = {place.parent for place in members.values() if place.name == "manifest.json"}
     return [

@@ -1,5 +1,6 @@
 """Pictures, animations and arrays as files: what `htsr.data.video.reader` and radar data read them with."""
 
+import math
 import mmap
 import struct
 import zipfile
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 from PIL import __version__ as pillow_version
 
-from htsr.data.video.files import MAX_SIDE, READ_ERRORS, DamagedVideo, images_in, pages
+from htsr.data.video.files import DAMAGED_PICTURE, MAX_MEMBER_BYTES, MAX_SIDE, DamagedVideo, images_in, pages
 from htsr.data.video.order import Doubtful, in_order
+from htsr.errors import DAMAGE
 
 # isort: split
 import cv2  # after htsr.data.video.files, which chooses what OpenCV prints
@@ -31,7 +33,7 @@ class ArrayFile(NamedTuple):
         """Return the array: of a .npy file memory-mapped, of a .npz file unpacked whole.
 
         Raises:
-            OSError, ValueError and the others of ``READ_ERRORS``: the file is damaged.
+            OSError, ValueError and the others of ``DAMAGE``: the file is damaged.
         """
         if self.path.suffix.lower() != ".npz":
             return np.lib.format.open_memmap(self.path, mode="r")
@@ -43,7 +45,7 @@ def open_array(path: Path) -> ArrayFile:
     """Read what an array file states about its array.
 
     Raises:
-        OSError, ValueError and the others of ``READ_ERRORS``: it is damaged, holds several arrays, or Python objects.
+        OSError, ValueError and the others of ``DAMAGE``: it is damaged, holds several arrays, or Python objects.
     """
     if path.suffix.lower() != ".npz":
         array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects, and more than there is
@@ -58,6 +60,8 @@ def open_array(path: Path) -> ArrayFile:
             shape, _, dtype = read[version[0]](member)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
+    if math.prod(shape) * dtype.itemsize > MAX_MEMBER_BYTES:
+        raise ValueError(f"it states {shape}, more than the {MAX_MEMBER_BYTES} bytes that are unpacked")
     return ArrayFile(path, shape, dtype)
 
 
@@ -69,7 +73,8 @@ def read_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         ValueError: it is damaged, or larger than ``MAX_SIDE``.
     """
     content = path.read_bytes()
-    if content[:4] == b"\x89PNG" and content[12:16] == b"IHDR":  # before memory is taken for what it states
+    if content[:4] == b"\x89PNG" and content[12:16] == b"IHDR" and len(content) >= 24:
+        # before memory is taken for what it states
         width, height = struct.unpack(">II", content[16:24])
         if max(width, height) > MAX_SIDE:
             raise ValueError(f"{width}x{height} pixels, at most {MAX_SIDE} a side")
@@ -175,7 +180,7 @@ class Animation(Pictures):
                         self.fps = 1000 / duration if duration else None
                     if number >= start:
                         yield self._array(image, f"picture {number}")
-        except (*READ_ERRORS, UnidentifiedImageError, SyntaxError, IndexError, struct.error) as error:
+        except DAMAGED_PICTURE as error:
             if isinstance(error, DamagedVideo):
                 raise
             raise DamagedVideo(f"{self._name} cannot be decoded ({error}); replace or remove the file") from None
@@ -203,7 +208,7 @@ class ArrayVideo(Pictures):
         try:
             stated = open_array(self._path)
             array = stated.load()
-        except READ_ERRORS as error:
+        except DAMAGE as error:
             raise DamagedVideo(f"cannot read {self._name} ({error}); {_ARRAY}") from None
         received = f"received {array.dtype} {array.shape}"
         if array.ndim == 3 and array.shape[-1] in (1, 3):

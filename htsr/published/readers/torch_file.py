@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError, out_of_reach
 from htsr.published.readers.tensors import MAX_AXES, SAVE_AGAIN, SIZES, Tensor, check_shape, decode
 from htsr.published.readers.torch_pickle import MAX_BYTES, MAX_NAME, Name, Placeholder, read_pickle
 
@@ -57,15 +57,9 @@ def _refusals(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-        RuntimeError,
-        struct.error,
-    ) as error:
+    except DAMAGE as error:
+        if out_of_reach(error):
+            raise
         raise InputError(f"{path} is damaged or cut off ({str(error)[:100]}); fetch it again") from None
 
 
