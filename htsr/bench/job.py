@@ -26,12 +26,12 @@ class Job(NamedTuple):
         call: does it, waits for it, and returns how many units of it were done.
         size: bytes of frames in a unit, as they are read or predicted.
         traced: functions of tensors of static shapes that together compute a unit, each with its tensors and how often
-            it is done; what is not computed by TensorFlow is left out.
+            it is done; None for a job of nothing but bytes.
     """
 
     call: Callable[[], float]
     size: int
-    traced: Callable[[], list[tuple[Callable[..., Any], tuple[Any, ...], float]]] = list
+    traced: Callable[[], list[tuple[Callable[..., Any], tuple[Any, ...], float]]] | None = None
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def timed(name: str, config: Config, repeats: int, count: bool) -> dict[str, Any
     found = {"wall": wall, "processor": processor, "bytes": job.size, "memory": peak}
     if tf.config.list_physical_devices("GPU"):
         found["gpu_memory"] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
-    if count:
+    if count and job.traced is not None:
         from htsr.bench.operations import counted
 
         total = Counter()

@@ -20,13 +20,13 @@ from htsr.checks import require_choice, require_int
 from htsr.config import save_config
 from htsr.errors import InputError
 
-FIGURES = {  # name -> in words, and its unit
-    "step": ("training step", "s"),
-    "rollout_1": ("rollout of 1 clip", "s"),
-    "rollout_8": ("rollout of 8 clips", "s"),
-    "input": ("input, a clip", "s"),
-    "evaluation": ("evaluation, a clip", "s"),
-    "first_step": ("first step since the start of Python", "s"),
+FIGURES = {  # name -> in words
+    "step": "training step",
+    "rollout_1": "rollout of 1 clip",
+    "rollout_8": "rollout of 8 clips",
+    "input": "input, a clip",
+    "evaluation": "evaluation, a clip",
+    "first_step": "first step since the start of Python",
 }
 CURVES: dict[str, tuple[str, str, Sequence[int]]] = {  # name -> key of the config, in words, its values
     "clip_length": ("data.seq_len", "frames of a clip", (36, 72, 144, 288, 576, 1000)),
@@ -75,7 +75,7 @@ def figures(
     found = {}
     for name in names:
         require_choice("figure", name, FIGURES)
-        say(FIGURES[name][0])
+        say(FIGURES[name])
         ours, theirs = [], []
         for _ in range(rounds):
             ours.append(_measured(name, config, repeats, OWN))
@@ -110,7 +110,7 @@ def curve(
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Reduce the timings of several processes: median, lowest and highest of all of them, the most memory."""
     first = runs[0]
-    found = {key: first[key] for key in ("operations", "bytes") if first.get(key)}
+    found = {key: first[key] for key in ("operations", "bytes") if key in first}
     for key in ("wall", "processor"):
         times = [seconds for run in runs for seconds in run[key]]
         found[key] = {"median": statistics.median(times), "low": min(times), "high": max(times)}
@@ -129,7 +129,7 @@ def ratio(theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
 
 
 def share(figure: Mapping[str, Any], found: Mapping[str, Any], dtype: str) -> float | None:
-    """Return the part of a figure's time that the machine would need at its limits; None where there is none.
+    """Return the part of a figure's time that the machine would need at its limits; None where it cannot be told.
 
     Args:
         figure: a ``summary``.
@@ -137,6 +137,8 @@ def share(figure: Mapping[str, Any], found: Mapping[str, Any], dtype: str) -> fl
         dtype: of ``model.dtype``.
     """
     precision = "float32" if dtype == "float32" else "bfloat16"
+    if figure.get("operations") == {}:
+        return None
     if "operations" in figure:
         least = sum(number / found[kind][precision] for kind, number in figure["operations"].items())
     elif "bytes" in figure:
@@ -161,7 +163,7 @@ def first_step(config: Config, repeats: int, checkout: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             save_config(config, Path(folder, "first.yml"))
             command = [sys.executable, "-P", "-m", "htsr", "train", "--config", f"{folder}/first.yml"]
-            command += ["--logdir", folder, "--set", "train.log_every=1"]
+            command += ["--logdir", folder, "--name", "first", "--set", "train.log_every=1"]
             log = Path(folder, "first", "metrics.jsonl")
             began = time.perf_counter()
             with open(Path(folder, "said"), "w+b") as said:

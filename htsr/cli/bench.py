@@ -12,6 +12,8 @@ convolutions, copy the same bytes, or import TensorFlow. The limits are measured
 """
 
 import argparse
+import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--values are those of a curve; give --curve, too")
     out = args.out or Path(f"{path.stem}-bench")
 
+    load = os.getloadavg()[0]
     found = measure.limits()
     report = {
         "htsr": __version__,
@@ -58,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
         "settings": config,
         "dtype": config["model"].get("dtype", "float32"),
         "date": time.strftime("%Y-%m-%d %H:%M"),
+        "load": load,
         "limits": found,
     }
     if args.curve is not None:
@@ -73,8 +77,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _present(report: dict, out: Path) -> None:
-    import json
-
     from htsr.bench import show
     from htsr.files import new_file
 

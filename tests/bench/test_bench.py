@@ -23,6 +23,7 @@ LIMITS = {
     "products": {"float32": 2e9, "bfloat16": 4e9},
     "convolutions": {"float32": 1e9, "bfloat16": 3e9},
     "copy": 1e9,
+    "memory": 2**34,
     "import": 2.0,
     "machine": {"processor": "a processor", "threads": 2},
 }
@@ -53,7 +54,7 @@ def test_every_figure(config, in_this_process, tmp_path, monkeypatch):
     done = run("bench", "--config", CONFIG, "--repeats", 1, *sets)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split("  ")[0] for line in lines[1:7]] == [words for words, _ in measure.FIGURES.values()]
+    assert [line.split("  ")[0] for line in lines[1:7]] == list(measure.FIGURES.values())
     report = json.loads((tmp_path / "mmnist_laptop-bench" / "bench.json").read_text())
     assert set(report["figures"]) == set(measure.FIGURES)
     for figure in report["figures"].values():
@@ -103,7 +104,7 @@ def test_a_slower_checkout_is_seen(config, tmp_path):
     assert found["against"]["wall"]["median"] > 0.01
     assert min(found["memory"], found["against"]["memory"]) > 10
     found["share"] = measure.share(found, LIMITS, "float32")
-    report = {"config": "tiny", "dtype": "float32", "date": "today", "against": "b", "limits": LIMITS}
+    report = {"config": "tiny", "dtype": "float32", "date": "today", "against": "b", "load": 1.0, "limits": LIMITS}
     report["figures"] = {"input": found}
     assert "times faster" in show.table(report)
     show.draw(report, tmp_path / "bench.png")
@@ -148,6 +149,7 @@ def test_shares_of_the_limit():
     assert math.isclose(measure.share(wall | counts, LIMITS, "mixed_bfloat16"), (1 / 2 + 1 / 3) / 2)
     assert measure.share(wall | {"bytes": 1e9}, LIMITS, "float32") == 0.5
     assert measure.share(wall, LIMITS, "float32") == 1.0
+    assert measure.share(wall | {"operations": {}, "bytes": 1e9}, LIMITS, "float32") is None
 
 
 def test_ratios_are_of_all_timings_with_the_spread_of_the_rounds():
