@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "metrics": [],
     "report": [],
     "data": [],
-    "models": ["layers", "ops"],
+    "models": ["layers", "ops", "metrics"],
     "runs": ["models", "config", "report"],
     "training": ["runs", "models", "metrics", "report", "data"],
     "evaluation": ["runs", "models", "ops", "metrics", "report", "data", "config"],
