@@ -32,12 +32,15 @@ RECURRENT = {"name": "recurrent", "frame_shape": (16, 24, 2), "patch_size": 2, "
 MOVING = {**RECURRENT, "embed": False, "layer_norm": False, "time_reversed": False}
 SIMVP = {"name": "simvp", "frame_shape": (8, 16, 2), "context": 8, "filters": 2, "stages": 2}
 CHAIN = {"filters": 16, "depth": 2, "mlp_ratio": 2, "drop_path": 0.1}
+CODES = {"name": "pde_driven", "frame_shape": (16, 32, 2), "context": 8, "filters": 2, "static_units": 6}
+CODES |= {"dynamic_units": 4, "hidden": 8, "blocks": 2}
 ROWS = {
     "tiny_blocks": {"name": "tiny_blocks"},
     "htsr": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"temporal_factor": 2, "frame_shape": (64, 64, 1)},
     "htsr with layers": {"name": "htsr", "stoch": 4, "deter": 8, "units": 8, "dense_layers": 1, "channels_mult": 0.125}
     | {"levels": 2, "temporal_factor": 2, "frame_shape": (64, 64, 1), "imagine_from": 4, "layers": 2, "camera": True}
+    | {"flow": True, "perceptual": 0.5}
     | {"calibrated": True, "frame_stddev": 0.02},
     "cms_lstm": {**RECURRENT, "cell": "cms_lstm"},
     "conv_lstm": {**RECURRENT, "cell": "conv_lstm", "embed": False, "layer_norm": False},
@@ -58,6 +61,17 @@ ROWS = {
     "e3d_lstm": {"name": "e3d_lstm", "frame_shape": (8, 12, 2), "filters": [4, 4], "kernel_size": 3, "patch_size": 2}
     | {"history": 4, "context": 3},
     "fc_lstm": {"name": "fc_lstm", "frame_shape": (4, 4, 2), "units": [16, 16], "context": 3},
+    "wast": {"name": "wast", "frame_shape": (8, 16, 2), "context": 8, "filters": 2, "depths": [1, 1, 1]}
+    | {"drop_from": 0},
+    "st_resnet": {"name": "st_resnet", "frame_shape": (8, 12, 2), "closeness": 6, "day": 7, "week": 8, "filters": 4}
+    | {"units": 1, "external": 3},
+    "ddpae": {"name": "ddpae", "frame_shape": (16, 16, 2), "filters": 8, "frame_units": 64, "content_units": 8}
+    | {"units": 16, "scale": 1.5, "context": 3},
+    "crevnet": {"name": "crevnet", "frame_shape": (8, 12, 2), "blocks": [2, 1], "layers": 2},
+    "crevnet of frames": {"name": "crevnet", "frame_shape": (8, 12, 2), "window": 1, "blocks": [2, 1], "layers": 2}
+    | {"dtype": "mixed_bfloat16"},
+    "pde_driven": {**CODES, "sigmoid": False},
+    "pde_driven with skips": {**CODES, "skips": True, "reconstruct": False, "dtype": "mixed_bfloat16"},
     "predrnn-v2": {**MOVING, "cell": "st_lstm", "sampling": "reverse", "decoupling": 0.1},
     "motionrnn": {**MOVING, "cell": "motionrnn"},
     "gmg": {**MOVING, "cell": {"name": "gmg", "key_filters": 2}},

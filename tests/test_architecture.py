@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "export": ["runs", "models", "ops", "config"],
     "published": ["runs", "models", "data", "config", "training", "evaluation"],
     "serving": ["runs", "report", "data"],
+    "bench": ["runs", "models", "data", "config", "training", "evaluation", "report"],
 }
 MAY_IMPORT |= {"cli": list(MAY_IMPORT), "__main__": ["cli"]}
 
@@ -71,7 +72,7 @@ def test_nothing_points_up(path):
             room,
             *always,
             *MAY_IMPORT[room],
-            *[""] * (room in ("runs", "export", "cli")),
+            *[""] * (room in ("runs", "export", "bench", "cli")),
         ]
         if room
         else []

@@ -35,11 +35,16 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "kth_laptop.yml",
     "lmc_memory/mmnist_laptop.yml",
     "mazes_laptop.yml",
+    "ddpae/mmnist_laptop.yml",
     "e3d_lstm/mmnist_laptop.yml",
     "fc_lstm/mmnist_laptop.yml",
+    "crevnet/mmnist_laptop.yml",
+    "pde_driven/mmnist_laptop.yml",
     "phydnet/mmnist_laptop.yml",
     "simvp/mmnist_laptop.yml",
+    "st_resnet/mmnist_laptop.yml",
     "swin_lstm/mmnist_laptop.yml",
+    "wast/mmnist_laptop.yml",
     "motionrnn/mmnist_laptop.yml",
     "videos.yml",
 ]
@@ -57,11 +62,16 @@ SHORT_CLIPS = {
     "lmc_memory": {"data.seq_len": 12, "model.context": 9, "model.long_frames": 11, "model.warmup_steps": 0}
     | {"train.valid_context": 9},
     "recurrent": {"data.seq_len": 8, "model.context": 4},
+    "ddpae": {"data.seq_len": 6, "model.context": 4},
     "e3d_lstm": {"data.seq_len": 6, "model.context": 4},
     "fc_lstm": {"data.seq_len": 6, "model.context": 4},
     "phydnet": {"data.seq_len": 6, "model.context": 4},
+    "crevnet": {"data.seq_len": 6},
+    "pde_driven": {"data.seq_len": 6, "model.context": 4},
     "simvp": {"data.seq_len": 6, "model.context": 4},
+    "st_resnet": {"data.seq_len": 6, "model.closeness": 4},
     "swin_lstm": {"data.seq_len": 6, "model.context": 4},
+    "wast": {"data.seq_len": 6, "model.context": 4},
 }
 NARROW = {
     "htsr": {
@@ -73,11 +83,16 @@ NARROW = {
     },
     "lmc_memory": {"model.filters": 4, "model.layers": 1},
     "recurrent": {"model.filters": "[4, 4]"},
+    "ddpae": {"model.filters": 2, "model.units": 8},
     "e3d_lstm": {"model.filters": "[4, 4]"},
     "fc_lstm": {"model.units": "[8]"},
     "phydnet": {"model.lstm_filters": "[4, 32]"},
+    "pde_driven": {"model.filters": 2},
+    "crevnet": {"model.blocks": "[1, 1]", "model.layers": 2},
     "simvp": {"model.filters": 4, "model.translator": "{name: gsta, filters: 16, depth: 2}"},
+    "st_resnet": {"model.filters": 4, "model.units": 1},
     "swin_lstm": {"model.filters": 4},
+    "wast": {"model.filters": 2, "model.depths": "[1, 1, 1]"},
 }
 FRAME_SHAPES = {"taxibj": [32, 32, 2], "weatherbench": [32, 64, 1]}
 CHANNELS = {"mazes": 3, "videos": 3}

@@ -21,6 +21,7 @@ COMMANDS = {
     "import": ("import_weights", "read published weights into a run folder"),
     "serve": ("serve", "serve an exported model over HTTP"),
     "release": ("release", "write the weights of a run in half precision, to be shared"),
+    "bench": ("bench", "measure how fast a config is on this machine"),
     "doctor": ("doctor", "say what is installed, on what machine, and what is known to go wrong there"),
 }
 EPILOG = "'htsr COMMAND --help' describes a command."

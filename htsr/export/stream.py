@@ -20,13 +20,14 @@ class Stream:
     ``step`` gives the frames of ``rollout`` with one sample; ``init`` with a part of a context followed by ``observe``
     with the rest gives the state of ``init`` with all of it.
 
-    ``observe`` may follow ``step``. In deterministic models the predicted frames then count as observed ones. In HTSR
-    they count as frames that nobody has seen: levels keep to their priors in windows with such a frame; with that,
-    ``step`` passes over a frame that was lost.
+    ``observe`` may follow ``step``. The predicted frames then count as observed ones. In HTSR they count as frames that
+    nobody has seen: levels keep to their priors in windows with such a frame; with that, ``step`` passes over a frame
+    that was lost.
 
     Noise is a function of seed, row and time. The seed is an argument of every call: the same one for one line of
     events, others for other futures from a state. Of the observed frames since the slowest level of HTSR last ticked
-    the latents are drawn anew at every ``observe``, with its seed. Deterministic models ignore it.
+    the latents are drawn anew at every ``observe``, with its seed; so are the looks of DDPAE's objects. Deterministic
+    models ignore it.
 
     Args:
         model: with weights; they are those at the time of a call.

@@ -29,7 +29,7 @@ def check_tflite(model: VideoModel, context: int) -> None:
     if "tflite" not in model.exports:
         raise InputError(
             f"TensorFlow Lite lacks operations of this {model.name} model; it can do recurrent models without motion "
-            "(all but motionrnn and gmg), swin_lstm, phydnet, e3d_lstm and fc_lstm: export without --tflite"
+            "(all but motionrnn and gmg), swin_lstm, phydnet, e3d_lstm, fc_lstm and pde_driven: export without --tflite"
         )
 
 

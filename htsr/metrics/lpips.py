@@ -44,7 +44,7 @@ def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if np.shape(a) != np.shape(b):
         raise InputError(f"lpips needs two arrays of one shape, received {np.shape(a)} and {np.shape(b)}")
-    network = _shared()
+    network = shared_network()
     return network.distance(network.features(a), network.features(b))
 
 
@@ -63,7 +63,7 @@ class LPIPS:
 
     def __init__(self, weights: str | Path = WEIGHTS):
         self._network = _build_network(read_weights(Path(weights), WEIGHTS_SHA256, "LPIPS"))
-        self._graph = tf.function(self._embed, reduce_retracing=True, jit_compile=False)
+        self._graph = tf.function(self.embed, reduce_retracing=True, jit_compile=False)
 
     def features(self, frames: np.ndarray, check_range: bool = True) -> np.ndarray:
         """Map frames ``(..., height, width, channel)`` in [0, 1] to vectors, float32 ``(..., units)``.
@@ -83,14 +83,16 @@ class LPIPS:
         difference = np.subtract(a, b)
         return np.linalg.vecdot(difference, difference)
 
-    def _embed(self, frames: tf.Tensor) -> tf.Tensor:
+    def embed(self, frames: tf.Tensor) -> tf.Tensor:
+        """Map frames ``(batch, height, width, channel)`` in [0, 1] to vectors ``(batch, units)``, differentiably."""
         rgb = tf.tile(frames, [1, 1, 1, 3]) if frames.shape[-1] == 1 else frames
         taps = self._network(2.0 * rgb - 1.0)
         return tf.concat([tf.reshape(tap, [tf.shape(tap)[0], -1]) for tap in taps], axis=-1)
 
 
 @functools.cache
-def _shared() -> LPIPS:
+def shared_network() -> LPIPS:
+    """The one network of a process."""
     return LPIPS()
 
 
@@ -103,9 +105,9 @@ class _ScaledUnit(keras.layers.Layer):
 
     def call(self, activation):
         positions = tf.cast(tf.shape(activation)[1] * tf.shape(activation)[2], tf.float32)
-        return (
-            activation / (tf.norm(activation, axis=-1, keepdims=True) + 1e-10) * self._scale * tf.math.rsqrt(positions)
-        )
+        # A root of zero has no gradient.
+        norm = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(activation), -1, keepdims=True), 1e-30))
+        return activation / (norm + 1e-10) * self._scale * tf.math.rsqrt(positions)
 
 
 def _build_network(weights: dict[str, np.ndarray]) -> keras.Model:

@@ -15,10 +15,15 @@ def pairs(model) -> Pairs:
     found = layer_pairs(model.readout, "readout")
     for name, stack in (("encoder", model.encoder), ("decoder", model.predictor)):
         for i, cell in enumerate(stack):
-            inputs, hidden = (Recipe((f"{name}.weight_{kind}_l{i}",), lambda a: a.T) for kind in ("ih", "hh"))
-            bias = Recipe(tuple(f"{name}.bias_{kind}_l{i}" for kind in ("ih", "hh")), lambda a, b: a + b)
-            found += [(cell.kernel, inputs), (cell.recurrent_kernel, hidden), (cell.bias, bias)]
+            found += cell_pairs(cell, name, i)
     return found
+
+
+def cell_pairs(cell, name: str, layer: int) -> Pairs:
+    """Of a ``PeepholeCell`` without peepholes, which is a layer of PyTorch's LSTM; of two biases it has the sum."""
+    inputs, hidden = (Recipe((f"{name}.weight_{kind}_l{layer}",), lambda a: a.T) for kind in ("ih", "hh"))
+    bias = Recipe(tuple(f"{name}.bias_{kind}_l{layer}" for kind in ("ih", "hh")), lambda a, b: a + b)
+    return [(cell.kernel, inputs), (cell.recurrent_kernel, hidden), (cell.bias, bias)]
 
 
 def infer(contents: Contents, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _data(frames: tuple[int, ...], training: Mapping[str, Any]) -> dict[str, Any
     height, width, channels = frames
     shared = {"seq_len": training["context"] + training["horizon"], "batch_size": training["batch_size"]}
     if frames == (32, 32, 2):
-        return {"name": "taxibj", "source": "openstl", **shared}
+        return {"name": "taxibj", "source": "openstl" if shared["seq_len"] <= 8 else "original", **shared}
     if frames == (32, 64, 1):
         return {"name": "weatherbench", **shared}
     if height == width and channels == 1:

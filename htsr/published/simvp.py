@@ -77,7 +77,7 @@ _WIDENING = ("mlp.fc1", "mlp_channels.fc1", "pwconv1")
 
 def pairs(model) -> Pairs:
     """The variables of a ``SimVP`` model, and where they are."""
-    return [pair for part, name in named_parts(model) for pair in _part_pairs(part, name)]
+    return [pair for part, name in named_parts(model) for pair in part_pairs(part, name)]
 
 
 def named_parts(model) -> list[tuple[Any, str]]:
@@ -113,7 +113,8 @@ def _incep_u_parts(translator) -> list[tuple[Any, str]]:
     return found
 
 
-def _part_pairs(part, name: str) -> Pairs:
+def part_pairs(part, name: str) -> Pairs:
+    """The variables of a layer, or a variable, and where they are."""
     if isinstance(part, keras.Variable):
         return [(part, Recipe((name,), lambda a: a.reshape(part.shape)))]
     if hasattr(part, "gamma"):

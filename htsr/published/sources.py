@@ -4,7 +4,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htsr.published import clockwork, cms_lstm, fc_lstm, gmg, lmc_memory, openstl, phydnet, simvp, swin_lstm
+from htsr.published import (
+    clockwork,
+    cms_lstm,
+    crevnet,
+    ddpae,
+    fc_lstm,
+    gmg,
+    lmc_memory,
+    openstl,
+    pde_driven,
+    phydnet,
+    simvp,
+    st_resnet,
+    swin_lstm,
+    wast,
+)
 from htsr.published.layouts import Pairs
 from htsr.published.readers.state_dict import read_state_dict
 from htsr.published.readers.tensors import Contents
@@ -135,6 +150,22 @@ SOURCES: dict[str, Source] = {
         {"batch_size": 16, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8},
         unread=simvp.UNREAD, guess=simvp.guess,
     ),
+    "wast": Source(
+        "WaST (AAAI 2024), OpenSTL's code",
+        "wast", read_state_dict, wast.SIGNATURE, wast.pairs, wast.infer, {},
+        {"batch_size": 16, "learning_rate": 1e-3, "horizon": 4, "epsilon": 1e-8},
+        unread=wast.UNREAD, guess=wast.guess,
+    ),
+    "st_resnet": Source(
+        "ST-ResNet (arXiv 1610.00081), in PyTorch",
+        "st_resnet", read_state_dict, st_resnet.SIGNATURE, st_resnet.pairs, st_resnet.infer, st_resnet.PUBLISHED,
+        {"batch_size": 32, "learning_rate": 2e-4, "context": 336, "horizon": 1, "epsilon": 1e-8},
+    ),
+    "ddpae": Source(
+        "DDPAE (arXiv 1806.04166), the authors' code",
+        "ddpae", read_state_dict, ddpae.SIGNATURE, ddpae.pairs, ddpae.infer, ddpae.PUBLISHED,
+        {"batch_size": 64, "learning_rate": 1e-3, "horizon": 10, "epsilon": 1e-8}, unread=ddpae.UNREAD,
+    ),
     "e3d_lstm": Source(
         "E3D-LSTM (ICLR 2019), OpenSTL's code",
         "e3d_lstm", read_state_dict, openstl.E3D_SIGNATURE, openstl.e3d_pairs, openstl.infer_e3d, openstl.E3D,
@@ -145,6 +176,18 @@ SOURCES: dict[str, Source] = {
         "FC-LSTM (arXiv 1502.04681), of PyTorch's LSTMs",
         "fc_lstm", read_state_dict, fc_lstm.SIGNATURE, fc_lstm.pairs, fc_lstm.infer, fc_lstm.PUBLISHED,
         {"batch_size": 80, "learning_rate": 1e-4, "horizon": 10, "epsilon": 1e-8}, guess=fc_lstm.guess,
+    ),
+    "crevnet": Source(
+        "CrevNet (arXiv 1910.08853), the authors' code",
+        "crevnet", read_state_dict, crevnet.SIGNATURE, crevnet.pairs, crevnet.infer, {},
+        {"batch_size": 16, "learning_rate": 5e-4, "context": 8, "horizon": 10, "epsilon": 1e-8},
+        unread=crevnet.UNREAD, guess=crevnet.guess,
+    ),
+    "pde_driven": Source(
+        "PDE-driven disentanglement (arXiv 2008.01352), the authors' code",
+        "pde_driven", read_state_dict, pde_driven.SIGNATURE, pde_driven.pairs, pde_driven.infer, pde_driven.PUBLISHED,
+        {"batch_size": 128, "learning_rate": 4e-4, "horizon": 10, "epsilon": 1e-8},
+        unread=pde_driven.UNREAD, guess=pde_driven.guess,
     ),
     "motionrnn": _recurrent(
         "MotionRNN (arXiv 2103.02243), the code of GMG", gmg.SIGNATURE, gmg.pairs, gmg.MOTIONRNN, 3e-4, ""

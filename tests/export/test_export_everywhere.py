@@ -38,8 +38,13 @@ MODELS = {
     "swin_lstm": ROWS["swin_lstm"],
     "phydnet": ROWS["phydnet"],
     "simvp": ROWS["simvp"],
+    "wast": ROWS["wast"],
+    "st_resnet": ROWS["st_resnet"],
+    "ddpae": ROWS["ddpae"],
     "e3d_lstm": ROWS["e3d_lstm"],
     "fc_lstm": ROWS["fc_lstm"],
+    "crevnet": ROWS["crevnet"],
+    "pde_driven": ROWS["pde_driven with skips"] | {"dtype": "float32"},
     "lmc_memory": {"name": "lmc_memory", "frame_shape": (16, 32, 2), "filters": 4, "layers": 2, "slots": 5},
 }
 

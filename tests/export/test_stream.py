@@ -21,6 +21,7 @@ KINDS = (
     "lmc_memory",
     "gmg with blocks",
     "tiny_blocks",
+    "ddpae",
 )  # of states; test_export_everywhere.py has all models
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from htsr.errors import InputError
+from htsr.metrics import lpips
 from htsr.models import build_model
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
@@ -138,6 +139,28 @@ def test_weight_of_the_imagined_likelihood_rises():
     assert losses == pytest.approx([1, 41, 101, 101])
     assert float(model.total_loss(terms, 9)) == 101  # outside of training
     assert float(tiny(imagine_from=4).total_loss(terms, 9, tf.constant(0))) == 101
+
+
+def test_perceptual_adds_lpips_to_the_loss():
+    clip = tf.constant(np.random.default_rng(0).random([2, 6, 64, 64, 1]), tf.float32)
+    plain, model = (tiny(imagine_from=4, still=True, perceptual=weight) for weight in (0.0, 2.0))
+    model.set_weights(plain.get_weights())
+    terms, expected = (each.loss_terms(clip, tf.constant(0)) for each in (model, plain))
+    found = {name: tf.reduce_mean(terms.pop(name)) for name in ("lpips", "lpips_imagined")}
+    assert set(terms) == set(expected)
+    parts = [model.total_loss({**terms, **found}, 6), plain.total_loss(expected, 6)]
+    np.testing.assert_allclose(np.mean(parts[0] - parts[1]), 2.0 * sum(found.values()), rtol=1e-4)
+    context, still = clip[:, :4].numpy(), np.median(clip[:, :4], 1, keepdims=True)
+    np.testing.assert_allclose(found["lpips"], 64 * 64 * lpips(context, np.repeat(still, 4, 1)).mean(), rtol=0.2)
+
+
+def test_perceptual_has_a_gradient_where_frames_are_black():
+    model = tiny(imagine_from=4, still=True, perceptual=1.0)
+    clip = tf.zeros([1, 6, 64, 64, 1])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model.loss_terms(clip, tf.constant(0))["lpips"])
+    found = [x for x in tape.gradient(loss, model.trainable_variables) if x is not None]
+    assert all(np.isfinite(x).all() for x in found)
 
 
 def test_decoded_frames_give_the_same_loss_on_average():

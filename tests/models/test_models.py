@@ -104,3 +104,16 @@ def test_a_few_steps_lower_the_loss(model):
     assert int(model.optimizer.iterations) == 12 * model.num_passes
     assert losses[-1] < losses[0]
     model.set_weights(weights)
+
+
+@pytest.mark.parametrize("row", ["wast", "st_resnet", "ddpae"])
+def test_in_bfloat16(row):
+    """Nearly the same frames, in float32; and it trains."""
+    model, other = build_model(**ROWS[row]), build_model(**ROWS[row], dtype="mixed_bfloat16")
+    other.set_weights(model.get_weights())
+    x = clips(model, time=9)
+    want, got = model.rollout(x, 3, noise="mean"), other.rollout(x, 3, noise="mean")
+    assert got.dtype == np.float32
+    assert np.square(got - want).mean() < 1e-3 * np.square(want).mean()
+    other.compile(keras.optimizers.Adam(1e-3))
+    assert np.isfinite([float(value) for value in other.train_step(tf.constant(x)).values()]).all()

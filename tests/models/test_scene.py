@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.models.htsr import camera, motion, tracking
+from htsr.models.htsr import camera, flow, motion, tracking
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import period_of, shifted
 from htsr.models.htsr.model import HTSR
@@ -266,6 +266,29 @@ def test_a_camera_is_followed(truth):
         assert seen.mean() > 0.4
 
 
+def test_what_covers_the_background_goes_on_as_it_moved():
+    """Many small things, each with a velocity of its own; one of them leaves."""
+    background = np.random.default_rng(3).random([SIZE, SIZE]).astype(np.float32) * 0.3
+    last = np.array([(10, 16), (12, 50), (32, 30), (50, 44), (54, 8)])
+    velocities = np.array([(0.0, 0.75), (0.5, -0.5), (0.0, 2.0), (-0.75, 0.0), (0.0, -0.25)])
+    time = np.arange(-11, 21)[:, None]
+    paths = np.clip(last[:, None] + time * velocities[:, None], 3, SIZE + 4)
+    wide = np.pad(background, 8)
+    frames = draw([(np.full([5, 5], 1.0), path + 8) for path in paths], wide, len(time))[:, :, 8:-8, 8:-8]
+    behind = tf.constant(background[None, ..., None])
+    found, error = flow.find(tf.constant(frames[:, :12]), tf.ones(12), behind)
+    places = tf.constant(last)
+    np.testing.assert_allclose(tf.gather_nd(found.velocity[0], places), velocities, atol=0.15)
+    backwards = tf.constant(np.concatenate([frames[:, 10::-1], frames[:, 11:12]], 1))
+    assert error < 0.5 * flow.find(backwards, tf.ones(12), behind)[1]
+    moved = flow.carry(found, behind, tf.range(1.0, 21.0)[None]).numpy()
+    for ahead in (1, 5, 10, 20):
+        truth = frames[:, 11 + ahead]
+        assert psnr(moved[:, ahead - 1], truth) > psnr(frames[:, 11], truth) + 3
+    gone = moved[0, -1, 28:37, 54:, 0] - background[28:37, 54:]
+    assert np.abs(gone).max() < 0.05
+
+
 def test_the_compositor_learns_whom_to_believe_when():
     """Of two pictures one is right for near frames, the other one for far frames."""
     rng = np.random.default_rng(0)
@@ -290,7 +313,7 @@ def test_the_compositor_learns_whom_to_believe_when():
     assert last < 0.02 * first
 
 
-@pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}, {"camera": True}])
+@pytest.mark.parametrize("arguments", [{"layers": 1}, {"still": True}, {"camera": True}, {"flow": True}])
 def test_registering_needs_a_number_of_frames(arguments):
     with pytest.raises(InputError, match="imagine_from"):
         HTSR(**arguments)

@@ -8,6 +8,7 @@ from model_rows import ROWS
 
 from htsr.errors import InputError
 from htsr.models import build_model
+from htsr.models.simvp.translators.block import draw_kept
 from htsr.runs import checkpoints
 
 TINY = {"name": "simvp", "frame_shape": (8, 8, 1), "context": 2, "filters": 4, "stages": 2}
@@ -21,10 +22,11 @@ def clip(model, time, batch=2):
 def test_paths_are_dropped_in_training_alone():
     model = build_model(**{**TINY, "translator": {"name": "vit", **CHAIN, "drop_path": 0.5}})
     np.testing.assert_allclose(model.translator.drop_rates, [0.01, 0.01, 0.5, 0.5])
-    kept = np.concatenate([model._kept(tf.zeros([500, 1]), seed, 0) for seed in range(4)])
+    rates = model.translator.drop_rates
+    kept = np.concatenate([draw_kept(rates, tf.zeros([500, 1]), seed, 0) for seed in range(4)])
     assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.99), np.float32(2)}
     np.testing.assert_allclose(kept.mean(0), 1, atol=0.07)
-    assert (model._kept(tf.zeros([500, 1]), 0, 1) != kept[:500]).numpy().any()  # anew in the next block
+    assert (draw_kept(rates, tf.zeros([500, 1]), 0, 1) != kept[:500]).numpy().any()  # anew in the next block
     x = clip(model, 4)
     losses = {float(model.loss_terms(x, tf.constant(seed), None)["l2"][0]) for seed in range(6)}
     assert len(losses) == 1

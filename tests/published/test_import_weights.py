@@ -43,12 +43,20 @@ TORCH = {
     "swin_lstm": ("swinlstm_small", ("model.context=3",)),
     "phydnet": ("phydnet_small", ("model.frame_shape=[32,32,2]", "model.patch_size=4", "model.context=4")),
     "simvp": ("simvp_gsta", ()),
+    "wast": ("wast_small", ()),
+    "ddpae": ("ddpae_small", ("model.context=3",)),
     "e3d_lstm": ("e3d_lstm_small", ()),
     "fc_lstm": ("fclstm_small", ("model.frame_shape=[16,16,1]", "model.context=4")),
+    "crevnet": ("crevnet_small", ("model.frame_shape=[16,16,1]",)),
+    "pde_driven": ("pde_driven", ()),
     "motionrnn": ("motionrnn_small", (*SIZED, "model.context=3")),
     "gmg": ("gmg_tiny", ("model.frame_shape=[16,24,2]", "model.context=3")),
     "lmc_memory": ("lmc_tiny", (*SIZED, "model.long_frames=12")),
 }
+
+ROLLOUTS = {"swin_lstm": ("x", "out_long"), "simvp": ("x", "out_long"), "phydnet": ("x", "out"), "wast": ("x", "out")}
+ROLLOUTS |= {"ddpae": ("x", "out"), "pde_driven": ("cond", "out_long")}  # the latter of the first clip
+READ = {"ddpae": 3, "pde_driven": 3}  # frames, at the beginning of what is predicted, that were read
 
 
 def arrays_of(name: str, prefix: str = "") -> dict[str, np.ndarray]:
@@ -97,15 +105,16 @@ def rollout_and_truth(source: str, model) -> tuple[np.ndarray, np.ndarray, float
         clip = np.moveaxis(arrays["raw_frames_NTCHW"], 2, -1)[:1]
         want = np.moveaxis(arrays["pred_NTCHW_b1_s0"], 2, -1)
         return model.rollout(clip[:, :3], 3)[0], want, 1e-5 * np.abs(want).max()
-    if source in ("swin_lstm", "simvp"):
-        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out_long"], 2, -1)
-        return model.rollout(clip[:, : model.context], 7)[0], want, 1e-4 * max(1, np.abs(want).max())
+    if source in ROLLOUTS:
+        clip, want = (np.moveaxis(arrays[key], 2, -1) for key in ROLLOUTS[source])
+        clip, want = clip[: len(want), : model.context], want[:, READ.get(source, 0) :]
+        return model.rollout(clip, want.shape[1], noise="mean")[0], want, 1e-4 * max(1, np.abs(want).max())
     if source == "fc_lstm":
         clip, want = (arrays[key].reshape(2, -1, 16, 16, 1) for key in ("x", "out_paper_free"))
         return model.rollout(clip, 3)[0], want, 1e-5
-    if source == "phydnet":
-        clip, want = np.moveaxis(arrays["x"], 2, -1), np.moveaxis(arrays["out"], 2, -1)
-        return model.rollout(clip, 6)[0], want, 1e-4
+    if source == "crevnet":
+        clip, want = np.moveaxis(arrays["frames"], 2, -1), arrays["out_rollout_npast4"].transpose(0, 1, 3, 4, 5, 2)
+        return model.rollout(clip[:, :6], 3)[0], want[:, :, -1], 1e-5
     if source == "lmc_memory":
         clip, want = arrays["frames_NTCHW"].transpose(0, 1, 3, 4, 2), arrays["phase2/out"].transpose(0, 1, 3, 4, 2)
         return model.rollout(clip[:, :10], 5)[0], want, 2e-6 * np.abs(want).max()
@@ -130,6 +139,24 @@ def test_imported_models_give_the_published_outputs(source, tmp_path):
     assert record["files"][0]["sha256"] == checkpoints._sha256(tmp_path / "w.pt")
     assert {name for names in record["variables"].values() for name in names} == set(weights(source))
     assert checkpoints.read_manifest(run / "model")["step"] == 0
+
+
+def test_what_else_st_resnet_knows(tmp_path):
+    """Numbers beside the frames are read, too, where they are given."""
+    arrays = arrays_of("stresnet_small")
+    file = torch_writer.save(tmp_path / "w.pt", arrays_of("stresnet_small", "var/"))
+    run = htsr.import_weights("st_resnet", file, tmp_path / "run", None, ["model.day=5", "model.week=7"])
+    frames = np.zeros((3, 7, 16, 16, 2), "f4")
+    for back, key, first in (
+        (1, "closeness", 0),
+        (2, "closeness", 2),
+        (3, "closeness", 4),
+        (5, "period", 0),
+        (7, "trend", 0),
+    ):
+        frames[:, -back] = 0.5 * (np.moveaxis(arrays[key][:, first : first + 2], 1, -1) + 1)
+    got = htsr.load_model(run).predict_block(tf.constant(frames), tf.constant(arrays["external"]))
+    np.testing.assert_allclose(2 * got[:, 0] - 1, np.moveaxis(arrays["out"], 1, -1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["htsr", "cwvae"])
@@ -174,6 +201,38 @@ def test_swin_lstm_b(tmp_path):
     model = yaml.safe_load((run / "config.yml").read_text())["model"]
     assert [model[key] for key in ("filters", "depths", "heads", "window")] == [16, [4], [4], 4]
     assert htsr.load_model(run).rollout(np.zeros((1, 2, 16, 16, 1), "f4"), 2).std() > 0
+
+
+def test_pde_driven_of_either_form(tmp_path):
+    """Sizes, skips and frames are read off names and shapes."""
+    sizes = {"context": 2, "filters": 3, "static_units": 5, "dynamic_units": 4, "hidden": 6}
+    for form, shape, skips in (("vgg", (8, 16, 2), False), ("dcgan", (32, 16, 3), True)):
+        model = build_model("pde_driven", frame_shape=shape, form=form, skips=skips, **sizes, blocks=2)
+        arrays = {}
+        for variable, recipe in SOURCES["pde_driven"].pairs(model):
+            value, axes = variable.numpy(), (3, 2, 0, 1) if len(variable.shape) == 4 else (1, 0)
+            value = value if len(variable.shape) == 1 else value.transpose(axes)
+            dense = value.ndim == 4 and recipe.names[0].endswith("last_op.1.weight")
+            arrays[recipe.names[0]] = value.reshape(len(value), -1) if dense else value
+        run = tmp_path / f"{form}{skips}"
+        htsr.import_weights("pde_driven", torch_writer.save(tmp_path / "w.pt", arrays), run)
+        found = htsr.load_model(run)
+        assert (found.frame_shape, found.sigmoid) == (shape, form == "dcgan")
+        for got, want in zip(found.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=want.path)
+
+
+def test_crevnet_of_single_frames(tmp_path):
+    """Its kernels have two axes; stages, blocks and layers are read off the weights."""
+    model = build_model("crevnet", frame_shape=(16, 24, 3), window=1, blocks=[1, 2, 3], layers=2)
+    arrays = {}
+    for variable, recipe in SOURCES["crevnet"].pairs(model):
+        value = variable.numpy() if len(variable.shape) == 1 else variable.numpy()[0].transpose(3, 2, 0, 1)
+        arrays |= zip(recipe.names, np.split(value, len(recipe.names)), strict=True)
+    file = torch_writer.save(tmp_path / "w.pt", arrays)
+    run = htsr.import_weights("crevnet", file, tmp_path / "run", None, ["model.frame_shape=[16,24,3]"])
+    for got, want in zip(htsr.load_model(run).weights, model.weights, strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=want.path)
 
 
 def test_adams_slots_of_the_original(tmp_path):
@@ -365,6 +424,13 @@ def refused(tmp_path, source, file, message, *overrides, config=None):
         ("swin_lstm", "swin_lstm_b", "holds no weights of swin_lstm_b"),
         ("phydnet", "fc_lstm", "holds no weights of fc_lstm"),
         ("phydnet", "simvp", "holds no weights of simvp"),
+        ("simvp", "wast", "holds no weights of wast"),
+        ("wast", "st_resnet", "holds no weights of st_resnet"),
+        ("fc_lstm", "ddpae", "holds no weights of ddpae"),
+        ("phydnet", "crevnet", "holds no weights of crevnet"),
+        ("crevnet", "phydnet", "holds no weights of phydnet"),
+        ("crevnet", "pde_driven", "holds no weights of pde_driven"),
+        ("pde_driven", "crevnet", "holds no weights of crevnet"),
     ],
 )
 def test_weights_of_another_model(tmp_path, source, given, message):

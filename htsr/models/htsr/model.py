@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
+from htsr.metrics.lpips import shared_network
 from htsr.models.htsr.frames import FrameDecoder, FrameEncoder, feature_size
 from htsr.models.htsr.hierarchy import Hierarchy, RolloutState, last_states
 from htsr.models.htsr.rssm import Normal, RSSMCell
@@ -61,7 +62,11 @@ class HTSR(Hierarchy):
         layers: things that move over it, registered in the observed frames; with one or more, ``still`` is implied.
         walls: things of ``layers`` turn round where walls are learnt to be; else they leave the frame.
         camera: it pans and zooms; the last frame is carried on as it moves. Implies ``still``.
-            All three need ``imagine_from``: it is also how many of the latest frames are registered.
+        flow: what covers the background goes on, every pixel as it moved, see ``flow``. Implies ``still``.
+            All four need ``imagine_from``: it is also how many of the latest frames are registered.
+        perceptual: weight of LPIPS in the loss, beside the likelihood. With squared errors alone a frame that is not
+            known is best a blur; this makes it more like a frame. The terms ``lpips`` and ``lpips_imagined`` count
+            LPIPS once for every number in a frame, so that 1 weighs 0.1 LPIPS like 0.9 dB of PSNR (``calibrated``).
         decoded_frames: None decodes every frame of a training clip. A number decodes as many, drawn at random for
             each clip and step (and as many imagined ones): the same loss on average, at a fraction of its cost.
     """
@@ -91,10 +96,12 @@ class HTSR(Hierarchy):
         imagine_from: int | None = None,
         imagine_warmup_steps: int = 0,
         decoded_frames: int | None = None,
+        perceptual: float = 0.0,
         still: bool = False,
         layers: int = 0,
         walls: bool = True,
         camera: bool = False,
+        flow: bool = False,
         dtype: str = "float32",
     ):
         super().__init__(frame_shape, dtype=dtype, name="htsr")
@@ -112,7 +119,7 @@ class HTSR(Hierarchy):
         self.periods = tuple(temporal_factor**level for level in range(levels))  # frames of a tick
         self.dense_residual = dense_residual
         self.imagine_from, self.imagine_warmup_steps = imagine_from, imagine_warmup_steps
-        self.decoded_frames = decoded_frames
+        self.decoded_frames, self.perceptual = decoded_frames, perceptual
         if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
             raise InputError(
                 f"dense_layers, min_stddev and free_nats must be at least 0, received {dense_layers}, {min_stddev} "
@@ -136,12 +143,12 @@ class HTSR(Hierarchy):
         require_int("layers", layers, 0)
         if not walls and not layers:
             raise InputError("walls=false is about the things of layers, but layers is 0; set layers or omit walls")
-        registers = still or layers or camera
+        registers = still or layers or camera or flow
         if registers and imagine_from is None:
             raise InputError(
-                "still, layers and camera need imagine_from, the number of frames that are registered; set it"
+                "still, layers, camera and flow need imagine_from, the number of frames that are registered; set it"
             )
-        self.scene = SceneLayer(layers, walls, camera, name="scene") if registers else None
+        self.scene = SceneLayer(layers, walls, camera, flow, name="scene") if registers else None
         self.registered = imagine_from
 
         policy, size = self.dtype_policy, frame_shape[0]
@@ -175,6 +182,8 @@ class HTSR(Hierarchy):
         self.decoder.build((None, self.stoch + self.cells[0].deter))
         if self.scene is not None:
             self.scene.build(self.frame_shape)
+        if self.perceptual:
+            shared_network()  # its variables cannot be made inside of a graph
         self.built = True
 
     # ---- training
@@ -206,13 +215,16 @@ class HTSR(Hierarchy):
         truth, generated = tf.concat(truth, 1), self.generate(outputs)
         drawn = generated if self.scene is None else self.scene.draw(scene, pose, generated)
 
-        def per_part(frames):
-            nll = tf.split(likelihood(truth, frames, self.frame_stddev), [len(w) for w in weights], 1)
-            return [tf.linalg.matvec(part, w) for part, w in zip(nll, weights, strict=True)]
+        def per_part(values):
+            parts = tf.split(values, [len(w) for w in weights], 1)
+            return [tf.linalg.matvec(part, w) for part, w in zip(parts, weights, strict=True)]
 
-        terms = dict(zip(names, per_part(drawn), strict=True))
+        terms = dict(zip(names, per_part(likelihood(truth, drawn, self.frame_stddev)), strict=True))
         if self.scene is not None:
-            terms["nll_generated"] = tf.add_n(per_part(generated))
+            terms["nll_generated"] = tf.add_n(per_part(likelihood(truth, generated, self.frame_stddev)))
+        if self.perceptual:
+            parts = per_part(_lpips(truth, drawn))
+            terms |= {name.replace("nll", "lpips"): part for name, part in zip(names, parts, strict=True)}
         if self.scene is not None and self.scene.num_things:
             terms["nll_place"] = place_nll
         for level, (p, q, _) in enumerate(steps):
@@ -248,9 +260,11 @@ class HTSR(Hierarchy):
 
     def total_loss(self, terms, num_frames, step=None):
         num_frames = self._observed(num_frames)
-        loss = terms["nll"] + terms.get("nll_place", 0.0) + terms.get("nll_generated", 0.0)
+        loss = terms["nll"] + self.perceptual * terms.get("lpips", 0.0)
+        loss += terms.get("nll_place", 0.0) + terms.get("nll_generated", 0.0)
         if self.imagine_from is not None:
-            loss += self._imagined_weight(step) * terms["nll_imagined"]
+            imagined = terms["nll_imagined"] + self.perceptual * terms.get("lpips_imagined", 0.0)
+            loss += self._imagined_weight(step) * imagined
         for level, beta in enumerate(self.beta):
             kl = terms[f"kl_{level}"]
             if self.kl_balance is not None:
@@ -265,6 +279,15 @@ class HTSR(Hierarchy):
         if step is None or not self.imagine_warmup_steps:
             return 1.0
         return tf.minimum(1.0, tf.cast(step, tf.float32) / self.imagine_warmup_steps)
+
+
+def _lpips(truth, frames) -> tf.Tensor:
+    """LPIPS of frames, times the numbers in one: ``(batch, time)``."""
+    network, shape = shared_network(), tf.shape(truth)
+    both = [tf.reshape(tf.clip_by_value(x, 0.0, 1.0), [-1, *truth.shape[2:]]) for x in (truth, frames)]
+    difference = tf.stop_gradient(network.embed(both[0])) - network.embed(both[1])
+    size = float(np.prod(truth.shape[2:]))
+    return tf.reshape(size * tf.reduce_sum(tf.square(difference), -1), shape[:2])
 
 
 def _clip_kl(q: Normal, p: Normal) -> tf.Tensor:

@@ -1,8 +1,9 @@
 """What HTSR registers of the frames it sees instead of remembering it: the still background, and the things that move.
 
 A frame is composed of several pictures: the things, cut out of the observed frames and put where they are expected,
-over the background; the last frame, carried on as the camera moves; what the whole frame showed a period earlier; the
-background alone; the mean of the observed frames; the last one; and the frame decoder's own picture.
+over the background; the last frame, carried on as the camera moves; what covers the background in it, moved on pixel
+by pixel; what the whole frame showed a period earlier; the background alone; the mean of the observed frames; the last
+one; and the frame decoder's own picture.
 """
 
 from typing import NamedTuple
@@ -10,10 +11,11 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.models.htsr import camera, motion, recurrence, tracking
+from htsr.models.htsr import camera, flow, motion, recurrence, tracking
 from htsr.models.htsr.background import median, uncovered
 from htsr.models.htsr.camera import Camera
 from htsr.models.htsr.compose import Compositor
+from htsr.models.htsr.flow import Flow
 from htsr.models.htsr.looks import period_of, shifted, unlikeness
 from htsr.models.htsr.motion import Motion, Walls
 from htsr.models.htsr.recurrence import Recurring, a_period_before, weights_of
@@ -59,10 +61,12 @@ class Scene(NamedTuple):
     Attributes:
         background, mean, deviation: ``(batch, height, width, channel)``.
         age: frames since the last one, int32 ``(batch,)``.
-        evidence: how well frames recurred, the camera was followed and things moved as expected, ``(batch, numbers)``.
+        evidence: how well frames recurred, camera and flow were followed and things moved as expected,
+            ``(batch, numbers)``.
         recurring: the frames themselves.
         camera: how it moves, or ().
         things: that move, or ().
+        flow: how pixels move, or ().
     """
 
     background: tf.Tensor
@@ -73,6 +77,7 @@ class Scene(NamedTuple):
     recurring: Recurring
     camera: Camera | tuple[()]
     things: Things | tuple[()]
+    flow: Flow | tuple[()]
 
 
 class Latest(NamedTuple):
@@ -124,13 +129,17 @@ class SceneLayer(keras.layers.Layer):
         num_things: things that move, 0 for a background alone.
         has_walls: whether things turn round somewhere, or leave.
         follows_camera: whether the camera pans and zooms.
+        has_flow: whether what covers the background goes on, pixel by pixel.
     """
 
-    def __init__(self, num_things: int, has_walls: bool = True, follows_camera: bool = False, **kwargs):
+    def __init__(
+        self, num_things: int, has_walls: bool = True, follows_camera: bool = False, has_flow: bool = False, **kwargs
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.num_things, self.has_walls, self.follows_camera = num_things, has_walls, follows_camera
+        self.num_things, self.has_walls = num_things, has_walls
+        self.follows_camera, self.has_flow = follows_camera, has_flow
         more = int(num_things > 0) + int(follows_camera)
-        self.compositor = Compositor(5 + more, 1 + 2 * more, name="compositor", dtype="float32")
+        self.compositor = Compositor(5 + more + has_flow, 1 + 2 * more + has_flow, name="compositor", dtype="float32")
 
     def build(self, frame_shape):
         self.size = frame_shape[0]
@@ -166,13 +175,15 @@ class SceneLayer(keras.layers.Layer):
         background = median(frames, tf.ones_like(frames[..., :1]) * seen[:, None, None, None])
         recurring, error = recurrence.find(changes, frames, seen)
         none = tf.zeros_like(error)
-        scene = Scene(background, mean, deviation, tf.cast(none, tf.int32), error[:, None], recurring, (), ())
+        scene = Scene(background, mean, deviation, tf.cast(none, tf.int32), error[:, None], recurring, (), (), ())
         # Every moment is drawn from the other ones.
         weights = weights_of(recurring.unlike + _itself(frames), self.alike)[:, 0]
         registered = Registered(scene, Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), weights), none)
         if self.follows_camera:
             registered = self._with_camera(registered, seen)
-        return self._with_things(registered, seen) if self.num_things else registered
+        if self.num_things:
+            registered = self._with_things(registered, seen)
+        return self._with_flow(registered, seen) if self.has_flow else registered
 
     def _with_camera(self, registered: Registered, seen) -> Registered:
         scene = registered.scene
@@ -183,6 +194,12 @@ class SceneLayer(keras.layers.Layer):
         far = tf.reduce_max(tf.abs(moves.pan), -1) / 10.0
         scene = scene._replace(camera=moves, evidence=_and(scene.evidence, tf.math.log(error + 1e-3) / 3.0, far))
         return registered._replace(scene=scene)
+
+    def _with_flow(self, registered: Registered, seen) -> Registered:
+        scene = registered.scene
+        found, error = flow.find(scene.recurring.frames, seen, scene.background)
+        evidence = _and(scene.evidence, tf.math.log(error + 1e-3) / 3.0)
+        return registered._replace(scene=scene._replace(flow=found, evidence=evidence))
 
     def _with_things(self, registered: Registered, seen) -> Registered:
         scene = registered.scene
@@ -268,6 +285,8 @@ class SceneLayer(keras.layers.Layer):
         if self.follows_camera:
             carried, known = camera.carry(frames[:, -1], scene.camera, pose.age)
             pictures["carried"] = carried + (1.0 - known) * scene.background[:, None]
+        if self.has_flow:
+            pictures["flowing"] = flow.carry(scene.flow, scene.background, pose.age)
         recurring = tf.matmul(pose.recurring, tf.reshape(frames, tf.concat([tf.shape(frames)[:2], [-1]], 0)))
         pictures["recurring"] = tf.reshape(recurring, tf.shape(generated))
         still = {"background": scene.background[:, None], "mean": scene.mean[:, None], "last": frames[:, -1:]}
@@ -294,7 +313,7 @@ class SceneLayer(keras.layers.Layer):
 
     def get_config(self):
         config = {"num_things": self.num_things, "has_walls": self.has_walls, "follows_camera": self.follows_camera}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "has_flow": self.has_flow}
 
 
 def _itself(frames) -> tf.Tensor:

@@ -180,7 +180,7 @@ class _Matcher:
         best = tf.argmin(tf.reshape(score + _SURPRISE * surprise, [-1, self.around**2]), 1, tf.int32)
         row, column = best // self.around, best % self.around
         least = tf.gather(tf.reshape(score, [-1, self.around**2]), best, batch_dims=1)
-        step = middle + tf.cast(tf.stack([row, column], -1), tf.float32) - _REACH + _between(score, row, column)
+        step = middle + tf.cast(tf.stack([row, column], -1), tf.float32) - _REACH + between(score, row, column)
         return step, tf.clip_by_value(-least, 0.0, 1.0)
 
 
@@ -220,7 +220,7 @@ def _follow(far, best, template) -> tuple[tf.Tensor, tf.Tensor]:
     return steps, quality
 
 
-def _between(score, row, column) -> tf.Tensor:
+def between(score, row, column) -> tf.Tensor:
     """Where between pixels the least value lies, by a parabola through its neighbours: ``(batch, 2)``."""
     size = score.shape[1]
 

@@ -10,7 +10,7 @@ from htsr.errors import InputError
 from htsr.models.block_predictor import BlockPredictor
 from htsr.models.simvp.frames import Decoder, Encoder
 from htsr.models.simvp.translators import make_translator
-from htsr.ops import noise as noise_lib
+from htsr.models.simvp.translators.block import draw_kept
 
 
 class SimVP(BlockPredictor):
@@ -93,7 +93,11 @@ class SimVP(BlockPredictor):
         where it has a weight; outside of training for averages of batch normalisation and without dropped paths."""
         horizon, training, blocks = self._horizon(clip), step is not None, [clip[:, : self.block]]
         for i in range(-(-horizon // self.block)):
-            blocks.append(self.predict_block(blocks[-1], self._kept(clip, seed, i) if training else None, training))
+            blocks.append(
+                self.predict_block(
+                    blocks[-1], draw_kept(self.translator.drop_rates, clip, seed, i) if training else None, training
+                )
+            )
         frames, truth = tf.concat(blocks[1:], 1)[:, :horizon], clip[:, self.block :]
         terms = {"l2": tf.reduce_mean(tf.square(frames - truth), [1, 2, 3, 4])}
         if self.divergence:
@@ -103,15 +107,6 @@ class SimVP(BlockPredictor):
     def total_loss(self, terms, num_frames, step=None):
         """``l2`` and the weighted ``divergence``."""
         return terms["l2"] + self.divergence * terms.get("divergence", 0.0)
-
-    def _kept(self, clip, seed, number: int):
-        """What the translator's branches are multiplied by in a training step, in block ``number`` of a clip."""
-        rates = self.translator.drop_rates
-        if not rates.any():
-            return None
-        seeds = noise_lib.fold(noise_lib.fold(seed, number), noise_lib.rows(tf.shape(clip)[0]))
-        kept = noise_lib.uniform(noise_lib.fold(seeds[:, None], tf.range(len(rates)))) >= rates
-        return tf.cast(kept, tf.float32) / (1.0 - rates)
 
 
 def differential_divergence(frames, truth):

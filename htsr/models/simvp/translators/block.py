@@ -9,6 +9,7 @@ import tensorflow as tf
 from htsr.checks import require_int
 from htsr.errors import InputError
 from htsr.models.simvp.parts import dense
+from htsr.ops import noise as noise_lib
 
 
 class Block(keras.layers.Layer):
@@ -53,6 +54,25 @@ class Block(keras.layers.Layer):
 def share(branch, kept, number: int):
     """A branch, zero in the clips that it is dropped for."""
     return branch if kept is None else branch * tf.cast(kept[:, number], branch.dtype)[:, None, None, None]
+
+
+def draw_kept(rates: np.ndarray, clip, seed, number: int):
+    """Return what branches are multiplied by in a training step, in block ``number`` of a clip.
+
+    Args:
+        rates: float32 ``(branches,)``, the share of clips for which each one is dropped.
+        clip: the batch.
+        seed: int32 scalar.
+        number: of the block of frames.
+
+    Returns:
+        float32 ``(batch, branches)``, or None where none is ever dropped.
+    """
+    if not rates.any():
+        return None
+    seeds = noise_lib.fold(noise_lib.fold(seed, number), noise_lib.rows(tf.shape(clip)[0]))
+    kept = noise_lib.uniform(noise_lib.fold(seeds[:, None], tf.range(len(rates)))) >= rates
+    return tf.cast(kept, tf.float32) / (1.0 - rates)
 
 
 class Chain(keras.layers.Layer):

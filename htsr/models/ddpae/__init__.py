@@ -1,0 +1,1 @@
+"""DDPAE: a few objects, each of one look, and where they move."""

@@ -1,0 +1,1 @@
+"""WaST: blocks of large kernels between a wavelet transform of the clip and its inverse."""
