@@ -31,7 +31,7 @@ for module in ("signals", "disks", "damage", "surroundings"):  # in this order: 
     importlib.import_module(f"benchmarks.faults.{module}")
 REMEDY = re.compile(
     r"\b(restore|remove|delete|give|choose|use|free|set|lower|raise|wait|start|name|train first|write access|evaluate"
-    r"|omit|add|rename|restart|try|check|make|again|put|expected|make room)\b"
+    r"|omit|add|rename|restart|try|check|make|again|put|expected|make room|allow|move)\b"
 )
 
 
