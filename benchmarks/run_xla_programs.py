@@ -1,6 +1,6 @@
 """Compile, compare and time the programs of ``benchmarks/xla_programs.py``; needs JAX and NumPy alone.
 
-    python benchmarks/run_xla_programs.py programs/gmg programs/cms_lstm
+    python -m benchmarks.run_xla_programs programs/gmg programs/cms_lstm
 
 Takes the first device that JAX sees. Prints a row a program: the difference from TensorFlow's results relative to their
 norm, seconds to compile and of a run (median, lowest and highest), and operations a second, also as a share of those of
