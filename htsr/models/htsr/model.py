@@ -62,7 +62,8 @@ class HTSR(Hierarchy):
         layers: things that move over it, registered in the observed frames; with one or more, ``still`` is implied.
         walls: things of ``layers`` turn round where walls are learnt to be; else they leave the frame.
         camera: it pans and zooms; the last frame is carried on as it moves. Implies ``still``.
-        flow: what covers the background goes on, every pixel as it moved, see ``flow``. Implies ``still``.
+        flow: what covers the background goes on, every pixel as it moved, see ``htsr.models.htsr.flow``.
+            Implies ``still``.
             All four need ``imagine_from``: it is also how many of the latest frames are registered.
         perceptual: weight of LPIPS in the loss, beside the likelihood. With squared errors alone a frame that is not
             known is best a blur; this makes it more like a frame. The terms ``lpips`` and ``lpips_imagined`` count
@@ -120,10 +121,10 @@ class HTSR(Hierarchy):
         self.dense_residual = dense_residual
         self.imagine_from, self.imagine_warmup_steps = imagine_from, imagine_warmup_steps
         self.decoded_frames, self.perceptual = decoded_frames, perceptual
-        if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0:
+        if dense_layers < 0 or not min_stddev >= 0 or not free_nats >= 0 or not perceptual >= 0:
             raise InputError(
-                f"dense_layers, min_stddev and free_nats must be at least 0, received {dense_layers}, {min_stddev} "
-                f"and {free_nats}"
+                f"dense_layers, min_stddev, free_nats and perceptual must be at least 0, received {dense_layers}, "
+                f"{min_stddev}, {free_nats} and {perceptual}"
             )
         if not frame_stddev > 0:
             raise InputError(f"frame_stddev must be above 0, received {frame_stddev}; the published value is 1.0")
@@ -190,7 +191,8 @@ class HTSR(Hierarchy):
 
     def loss_terms(self, clip, seed, step=None):
         """Terms in nats per frame: ``nll``, ``kl_0`` ...; with ``imagine_from`` also ``nll_imagined``; with a scene
-        ``nll_generated``, both of what the levels alone say, and with things ``nll_place``; with ``kl_balance``
+        ``nll_generated``, both of what the levels alone say, and with things ``nll_place``; with ``perceptual``
+        ``lpips`` and ``lpips_imagined``; with ``kl_balance``
         ``kl_posterior_0`` ..., the same values with gradients to the posterior only."""
         num_frames = self._observed(clip.shape[1])
         observed, unseen = clip[:, :num_frames], clip[:, num_frames:]
