@@ -68,7 +68,7 @@ def new_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failing write does not say where
+        _say_where(error, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -97,7 +97,13 @@ def new_folder(path: str | Path, shared: bool = False) -> Iterator[Path]:
             if not (shared and path.is_dir()):
                 raise
     except OSError as error:
-        error.filename = error.filename or str(path)
+        _say_where(error, path)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _say_where(error: OSError, path: Path) -> None:
+    """Name the file in an error of the system that does not: that of a write says nothing of it."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)

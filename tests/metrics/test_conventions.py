@@ -300,7 +300,7 @@ def test_what_the_network_of_lpips_sees(network, large, monkeypatch, name, seen)
     prediction, _ = large
     fed = []
     monkeypatch.setattr(network, "_network", lambda rgb: fed.append(rgb.numpy()) or [tf.zeros((len(rgb), 1))])
-    monkeypatch.setattr(network, "_graph", network._embed)
+    monkeypatch.setattr(network, "_graph", network.embed)
     network.features(MODES[name].lpips(prediction), check_range=False)
     np.testing.assert_allclose(np.concatenate(fed), seen(prediction), atol=3e-7)
 
