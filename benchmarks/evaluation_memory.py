@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from htsr.evaluation.evaluate import peak_memory_mib
 from htsr.evaluation.result import save_json
 from htsr.metrics import Curves
+from htsr.runs.environment import peak_memory_mib
 
 METRICS = ("mse", "mae", "rmse", "mse_sum", "mae_sum", "psnr", "ssim", "lpips")
 SERIES = ("model", "copy_last", "mean_frame", "black")

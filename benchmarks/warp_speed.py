@@ -110,9 +110,9 @@ def _kept_mib(function, batch: int) -> int:
     """What the peak memory of this process grows by in a loop of 57 samplings, one of the other's result, and back."""
     import tensorflow as tf
 
-    from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.models.recurrent.blocks.warp import tap_coordinates
     from htsr.ops.scan import scan
+    from htsr.runs.environment import peak_memory_mib
 
     height, width, channels = SIZES["Moving MNIST, TaxiBJ"]
     x, offset = tf.random.normal([batch, height, width, channels]), tf.random.normal([batch, height, width, 18])

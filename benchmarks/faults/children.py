@@ -45,7 +45,7 @@ class Ended(NamedTuple):
     @property
     def line(self) -> str:
         """The last line."""
-        return (self.output.split("\n") if not self.output.endswith("\n") else self.output[:-1].split("\n"))[-1]
+        return self.output.removesuffix("\n").split("\n")[-1]
 
 
 class Child:

@@ -86,11 +86,10 @@ def fuzz(name: str, seed: int, count: int, seconds: float, at: int | None = None
             reached, good, refused = struct.unpack_from("<qqq", shared)
             counts += Counter({"read": good, "refused": refused})
             wrong += [json.loads(line) for line in said.splitlines()]
-            if status:
-                wrong.append({"number": reached, "what": f"status {os.waitstatus_to_exitcode(status)}"})
-            number = reached + 1 if status else reached
             if not status:
                 break
+            wrong.append({"number": reached, "what": f"status {os.waitstatus_to_exitcode(status)}"})
+            number = reached + 1
     finally:
         shutil.rmtree(place, ignore_errors=True)
     total = counts.total() + len(wrong)

@@ -16,7 +16,6 @@ from benchmarks.fuzz.table import target, written
 def safetensors():
     """Weight files of safetensors."""
     from htsr.published.readers.state_dict import read_state_dict
-    from htsr.published.readers.tensors import read_float32
 
     header = {"__metadata__": {"a": "b"}, "w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
     header["v"] = {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]}
@@ -25,10 +24,7 @@ def safetensors():
         raw = json.dumps(odd_value(draw, header) if draw.random() < 0.7 else header).encode("utf-8", "surrogatepass")
         content = struct.pack("<Q", len(raw)) + raw + bytes(range(32))
         content = spoil(draw, content, [content]) if draw.random() < 0.4 else content
-        found = read_state_dict(written("w.safetensors", content), ["w"], "x")
-        for name, tensor in found.tensors.items():
-            if "float" in tensor.dtype:
-                read_float32(name, tensor)
+        _read_all(read_state_dict(written("w.safetensors", content), ["w"], "x"))
 
     return read
 
@@ -39,7 +35,6 @@ def torch():
     import torch_writer
 
     from htsr.published.readers.state_dict import read_state_dict
-    from htsr.published.readers.tensors import read_float32
 
     tree = {"state_dict": {"w": np.float32([[1, 2], [3, 4]]), "v": np.arange(3)}, "epoch": 3}
     torch_writer.save(Path("a.pt"), tree)
@@ -67,10 +62,7 @@ def torch():
                     for name, part in inner.items():
                         packed.writestr(name, part)
                 content = buffer.getvalue()
-        found = read_state_dict(written("w.pt", content), ["w"], "x")
-        for name, tensor in found.tensors.items():
-            if "float" in tensor.dtype:
-                read_float32(name, tensor)
+        _read_all(read_state_dict(written("w.pt", content), ["w"], "x"))
 
     return read
 
@@ -80,7 +72,6 @@ def tf1():
     """Checkpoints of TensorFlow 1."""
     import tensorflow as tf
 
-    from htsr.published.readers.tensors import read_float32
     from htsr.published.readers.tf1 import read_checkpoint
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -93,9 +84,15 @@ def tf1():
     def read(draw):
         for name, content in good.items():
             written(f"there/{name}", spoil(draw, content, list(good.values())) if draw.random() < 0.7 else content)
-        found = read_checkpoint(Path("there"), ["w"], "x")
-        for name, tensor in found.tensors.items():
-            if "float" in tensor.dtype:
-                read_float32(name, tensor)
+        _read_all(read_checkpoint(Path("there"), ["w"], "x"))
 
     return read
+
+
+def _read_all(contents) -> None:
+    """Read the arrays that are of floats."""
+    from htsr.published.readers.tensors import read_float32
+
+    for name, tensor in contents.tensors.items():
+        if "float" in tensor.dtype:
+            read_float32(name, tensor)

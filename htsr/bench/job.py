@@ -89,19 +89,19 @@ def step(config: Config) -> Job:
     from htsr.training import schedules
     from htsr.training.adam import Adam
     from htsr.training.fit import fit
+    from htsr.training.strategy import automatic
 
     train = {name: value for name, value in config["train"].items() if name != "strategy"}
     train = check_section("train", train, fit, reserved=("model", "clips", "valid_clips", "run"))
-    gpu = bool(tf.config.list_physical_devices("GPU"))
-    compiled = gpu if train["jit_compile"] == "auto" else train["jit_compile"]
-    if not compiled and not gpu and train["deterministic"]:
+    compiled, deterministic = automatic(train["jit_compile"], train["deterministic"])
+    if deterministic:
         tf.config.experimental.enable_op_determinism()
     clips = load_clips(split="train", **config["data"])
     model = _model(config, clips)
     scheduled = (train[name] for name in ("learning_rate", "warmup_steps", "schedule", "steps"))
     adam = schedules.OneCycleAdam if train["schedule"] == "onecycle" else Adam
     rate = schedules.learning_rate(*scheduled, model.num_passes)
-    optimizer = adam(rate, model.frozen_in_passes, epsilon=train["epsilon"])
+    optimizer = adam(rate, model.frozen_in_passes, epsilon=train["epsilon"], weight_decay=train["weight_decay"] or None)
     model.compile(optimizer, train["clip_norm"], train["accumulate"], train["ema_decay"], jit_compile=compiled)
     batch = tf.constant(clips.batch(0))
     graph = tf.function(model.train_step, autograph=False, jit_compile=compiled)

@@ -19,6 +19,7 @@ import htsr
 from htsr.checks import require_choice, require_int
 from htsr.config import save_config
 from htsr.errors import InputError
+from htsr.runs import environment
 
 FIGURES = {  # name -> in words
     "step": "training step",
@@ -179,7 +180,7 @@ def first_step(config: Config, repeats: int, checkout: Path) -> dict[str, Any]:
             _, _, used = os.wait4(process.pid, 0)
             process.returncode = -9
             found["processor"].append(used.ru_utime + used.ru_stime)
-            found["memory"] = max(found["memory"], used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+            found["memory"] = max(found["memory"], environment.peak_memory_mib(used))
     return found
 
 

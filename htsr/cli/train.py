@@ -85,7 +85,6 @@ def train(
     import tensorflow as tf
 
     from htsr.data import DATASETS, load_clips
-    from htsr.evaluation.evaluate import peak_memory_mib
     from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS, build_model
     from htsr.runs import begin, card
@@ -140,7 +139,8 @@ def train(
         if chief:
             card.write_card(run)
     print(
-        f"{run} is at step {result.step} of {settings['steps']}; peak memory {peak_memory_mib()} MiB", file=sys.stderr
+        f"{run} is at step {result.step} of {settings['steps']}; peak memory {environment.peak_memory_mib()} MiB",
+        file=sys.stderr,
     )
     return 0 if result.stopped_by is None else 128 + result.stopped_by
 

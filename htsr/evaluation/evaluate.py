@@ -8,8 +8,6 @@ against frame ``k`` of the truth. Tables, pictures and reports are made of the `
 
 import contextlib
 import hashlib
-import resource
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,7 +133,10 @@ def evaluate(
         _predict_and_score(found, model, clips, scorer, settings)
         reduced = found.curves.reduce(MODEL, seed, select, units[1] - units[0])
         about = provenance_of(found, clips, mode, settings, reduced["metrics"], no_fvd)
-        about |= {"wall_seconds": round(time.monotonic() - started, 1), "peak_memory_mib": peak_memory_mib()}
+        about |= {
+            "wall_seconds": round(time.monotonic() - started, 1),
+            "peak_memory_mib": environment.peak_memory_mib(),
+        }
         result = Result(reduced, about, found.out)
         found.curves.save(result.file(".npz"))
         result.save()
@@ -161,12 +162,6 @@ def clip_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
     """The rollout seeds of clips, int32: functions of the evaluation's seed and a clip's index alone."""
     states = [np.random.SeedSequence([seed, index]).generate_state(1)[0] for index in indices]
     return (np.array(states) >> 1).astype(np.int32)
-
-
-def peak_memory_mib() -> int:
-    """The most memory this process has had in use so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
 def _check(model, clips, noise, select, seed, **counts) -> None:

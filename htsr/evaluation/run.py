@@ -11,14 +11,14 @@ from htsr.data.clips import Clips
 from htsr.data.video.contents import BLOCK, DIGITS
 from htsr.errors import InputError
 from htsr.evaluation.baselines import MODEL
-from htsr.evaluation.evaluate import evaluate, peak_memory_mib
+from htsr.evaluation.evaluate import evaluate
 from htsr.evaluation.latents import diagnose
 from htsr.evaluation.pictures import illustrate
 from htsr.evaluation.protocol import AFTER_EDITING, Protocol, load_test_clips, save_protocol
 from htsr.evaluation.result import Result, clips_sha256
 from htsr.report.html import write_report
 from htsr.report.tables import aligned, table
-from htsr.runs import trained_on
+from htsr.runs import environment, trained_on
 from htsr.runs.card import IMPORTED, write_card
 from htsr.runs.folder import find_run, load_run, read_run_config
 
@@ -129,7 +129,7 @@ def _present(result: Result, model, clips, protocol: Protocol, num_pictures, lat
     """Make everything of a result that shows it, in its folder, and print its table."""
     provenance, folder = result.provenance, result.folder
     provenance["pictures"] = illustrate(result, model, clips, num_pictures)
-    provenance["peak_memory_mib"] = peak_memory_mib()
+    provenance["peak_memory_mib"] = environment.peak_memory_mib()
     result.save()
     print(summary(result, all_metrics))
     digests = {name: provenance[name] for name in ("clips_sha256", "first_clip_sha256")}

@@ -201,3 +201,9 @@ class VideoModel(keras.Model):
             InputError: the model does not implement it.
         """
         raise InputError(f"{self.name} cannot go on with a frame that has arrived; start anew from a longer context")
+
+
+def filled_up(context: tf.Tensor, length: int) -> tf.Tensor:
+    """Return a context of at least ``length`` frames: a shorter one begins with its first frame, over and over."""
+    missing = tf.maximum(length - tf.shape(context)[1], 0)
+    return tf.concat([tf.repeat(context[:, :1], missing, 1), context], 1)

@@ -1,13 +1,14 @@
 """Models that map a number of frames to a block of frames at once."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
-from htsr.models.base import VideoModel
+from htsr.models.base import VideoModel, filled_up
 from htsr.ops.scan import scan
 
 
@@ -52,8 +53,7 @@ class BlockPredictor(VideoModel):
         return {"l2": tf.reduce_mean(tf.square(frames[:, :horizon] - clip[:, self.num_inputs :]), [1, 2, 3, 4])}
 
     def start(self, context, num_samples, seeds, stochastic):
-        missing = tf.maximum(self.num_inputs - tf.shape(context)[1], 0)
-        state = self._begin(tf.concat([tf.repeat(context[:, :1], missing, 1), context], 1))
+        state = self._begin(filled_up(context, self.num_inputs))
         inputs, block = (tf.tile(x, [num_samples, 1, 1, 1, 1]) for x in state[:2])
         return BlockState(inputs, block, state.used)
 
@@ -65,6 +65,14 @@ class BlockPredictor(VideoModel):
 
     def observe_stream(self, state, frame, seeds):
         return self._begin(tf.concat([state.inputs, state.block[:, : state.used], frame[:, None]], 1))
+
+    def _unrolled(self, clip, predict: Callable[[tf.Tensor, int], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """The frames that a clip's first ones lead to, block by block, and those of the clip; ``predict`` makes a block
+        of the one before it and its number. For models of as many inputs as a block has frames."""
+        horizon, blocks = self._horizon(clip), [clip[:, : self.block]]
+        for i in range(-(-horizon // self.block)):
+            blocks.append(predict(blocks[-1], i))
+        return tf.concat(blocks[1:], 1)[:, :horizon], clip[:, self.block :]
 
     def _horizon(self, clip) -> int:
         """How many frames of a training clip are predicted."""

@@ -9,6 +9,7 @@ Arrays only are read, into models this package builds itself; nothing is unpickl
 directories).
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -228,8 +229,8 @@ def _write(directory: Path, step: int, arrays: Mapping[str, np.ndarray], score: 
 
 def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return arrays and manifest, or raise ``_Damaged``: the hash is checked first, then every dtype and shape."""
-    try:
-        manifest = _manifest(directory)
+    manifest = _manifest(directory)
+    with _as_damage():
         for name in {"state.npz", *manifest["files"]}:
             path = directory / Path(name).name
             if path.stat().st_size != manifest["files"][name]["bytes"]:
@@ -245,22 +246,20 @@ def _read(directory: Path) -> tuple[Arrays, dict[str, Any]]:
         for name, array in arrays.items():
             if {"dtype": str(array.dtype), "shape": list(array.shape)} != manifest["arrays"][name]:
                 raise _Damaged(f"{name} is not of the shape and dtype in the manifest")
-    except DAMAGE as error:
-        if isinstance(error, InputError) or out_of_reach(error):
-            raise
-        raise _Damaged(f"{type(error).__name__}: {error}") from None
     return arrays, manifest
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
     """Return a manifest that says what it has to, and is as it was written."""
-    try:
+    with _as_damage():
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise InputError(
-                f"{directory} is of format {manifest['schema']!r:.20}, but this version of htsr reads format {SCHEMA}; "
-                "use the version that wrote it, or another checkpoint"
-            )
+        schema = manifest["schema"]
+    if schema != SCHEMA:
+        raise InputError(
+            f"{directory} is of format {schema!r:.20}, but this version of htsr reads format {SCHEMA}; use the version "
+            "that wrote it, or another checkpoint"
+        )
+    with _as_damage():
         if manifest.pop("sha256", None) not in (None, _sha256_of(manifest)):  # an older one has none
             raise _Damaged("the checksum of manifest.json differs")
         require_int("step", manifest["step"], step_of(directory) or 0, step_of(directory) or 0)
@@ -271,11 +270,18 @@ def _manifest(directory: Path) -> dict[str, Any]:
                 raise _Damaged("an array has no shape")
         for about in (manifest["files"]["state.npz"], *manifest["files"].values()):
             require_int("bytes", about["bytes"], 0)
+    return manifest
+
+
+@contextlib.contextmanager
+def _as_damage() -> Iterator[None]:
+    """What a damaged file raises is ``_Damaged``; one that cannot be read at the moment is none."""
+    try:
+        yield
     except DAMAGE as error:
-        if (isinstance(error, InputError) and "is of format" in str(error)) or out_of_reach(error):
+        if out_of_reach(error):
             raise
         raise _Damaged(f"{type(error).__name__}: {error}") from None
-    return manifest
 
 
 def _sha256_of(manifest: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""What a result was computed with: versions, devices, threads; and a TensorFlow that starts without chatter."""
+"""What a result was computed with: versions, devices, threads, memory; and a TensorFlow that starts without chatter."""
 
 import importlib.metadata
 import json
 import os
 import platform
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -59,6 +60,12 @@ def describe() -> dict[str, Any]:
 def save(path: str | Path) -> None:
     """Write ``describe()`` as JSON."""
     Path(path).write_text(json.dumps(describe(), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def peak_memory_mib(usage: resource.struct_rusage | None = None) -> int:
+    """Return the most memory this process has had in use so far, or the one whose ``usage`` is given, MiB."""
+    peak = (usage or resource.getrusage(resource.RUSAGE_SELF)).ru_maxrss
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
 
 
 def _version(package: str) -> str | None:

@@ -6,11 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import load, near
 
 from htsr.errors import InputError
 from htsr.models import build_model
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 SIZES = {"frame_shape": (16, 16, 1), "blocks": [2, 2], "layers": 2}
@@ -25,12 +24,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("crevnet", **SIZES)
-    pairs = SOURCES["crevnet"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs
+    return model, load(model, "crevnet", arrays)
 
 
 def clip(arrays):
@@ -39,10 +33,6 @@ def clip(arrays):
 
 def last(array):
     return np.moveaxis(array, -4, -1)
-
-
-def near(got, want, name="", tolerance=1e-4):
-    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=name)
 
 
 def test_blocks(loaded, arrays):

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from model_rows import ROWS
+from parity import load
 
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.models.ddpae.frames import cut_out, place
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 SIZES = {"filters": 2, "frame_units": 12, "content_units": 6, "units": 8, "context": 3}
@@ -26,12 +25,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("ddpae", frame_shape=(32, 32, 1), **SIZES)
-    pairs = SOURCES["ddpae"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs
+    return model, load(model, "ddpae", arrays)
 
 
 def last(array):

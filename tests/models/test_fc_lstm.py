@@ -6,12 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import load
 
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.models.fc_lstm import PeepholeCell
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 
@@ -24,12 +23,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("fc_lstm", frame_shape=(16, 16, 1), units=[24, 24], peepholes=False, context=4)
-    pairs = SOURCES["fc_lstm"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs
+    return model, load(model, "fc_lstm", arrays)
 
 
 def clip(arrays):

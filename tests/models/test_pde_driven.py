@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import assert_step_of_adam, load, near
 
 from htsr.errors import InputError
 from htsr.models import build_model
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 SIZES = {"context": 3, "static_units": 8, "dynamic_units": 5, "hidden": 12}
@@ -29,20 +28,11 @@ def loaded(request):
     """A model with the fixture's weights, its pairs, and the fixture."""
     arrays = dict(np.load(DATA / f"{request.param}.npz"))
     model = build_model("pde_driven", **SIZES, **KINDS[request.param])
-    pairs = SOURCES["pde_driven"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs, arrays
+    return model, load(model, "pde_driven", arrays), arrays
 
 
 def clip(arrays, *keys):
     return tf.constant(np.concatenate([np.moveaxis(arrays[key], 2, -1) for key in keys], 1))
-
-
-def near(got, want, name="", tolerance=1e-4):
-    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=name)
 
 
 def test_codes_and_frames(loaded):
@@ -85,20 +75,8 @@ def test_gradients_and_a_step_of_adam(loaded):
     np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-5)
     grads = tape.gradient(loss, [variable.value for variable in variables])
     keras.optimizers.Adam(1e-3, epsilon=1e-8 * np.sqrt(1e-3)).apply(grads, variables)
-    grads = {variable.path: grad.numpy() for variable, grad in zip(variables, grads, strict=True)}
-    for variable, recipe in pairs:
-        (name,) = recipe.names
-        if name in about["gradient_is_rounding_noise"]:
-            continue
-        grad = grads.get(variable.path)
-        if grad is not None:
-            np.testing.assert_allclose(np.linalg.norm(grad), arrays[f"grad_norm/{name}"], rtol=1e-3, err_msg=name)
-            if f"grad/{name}" in arrays:
-                near(grad, recipe(lambda key: arrays[f"grad/{key}"]), name, 1e-3)
-        if f"adam1/{name}" in arrays:
-            want = recipe(lambda key: arrays[f"adam1/{key}"])
-            there = True if grad is None else np.abs(grad) > 1e-6 + 1e-4 * np.abs(grad).max()
-            np.testing.assert_allclose(variable.numpy()[there], want[there], rtol=0, atol=5e-6, err_msg=name)
+    grads = {recipe.names[0]: grad.numpy() for (_, recipe), grad in zip(trained, grads, strict=True)}
+    assert_step_of_adam(pairs, grads, arrays, about["gradient_is_rounding_noise"])
     model.set_weights(before)
     static, code = model._static(x[:, :3], True), model._dynamic(x[:, :3], True)
     for want in np.moveaxis(arrays["out_train"], 2, -1)[0]:

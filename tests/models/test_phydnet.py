@@ -6,12 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import load, near
 
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.models.phydnet.physics import moment_penalty
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 SIZES = {"frame_shape": (32, 32, 2), "filters": 32, "lstm_filters": [16, 16, 32], "context": 4}
@@ -25,20 +24,11 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("phydnet", **SIZES)
-    pairs = SOURCES["phydnet"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs
+    return model, load(model, "phydnet", arrays)
 
 
 def clip(arrays, *keys):
     return tf.constant(np.concatenate([np.moveaxis(arrays[key], 2, -1) for key in keys], 1))
-
-
-def near(got, want, name="", tolerance=1e-4):
-    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=name)
 
 
 def last(array):

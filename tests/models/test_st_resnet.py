@@ -6,11 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import load
 
 from htsr.errors import InputError
 from htsr.models import build_model
-from htsr.published.layouts import names_of
-from htsr.published.sources import SOURCES
 
 DATA = Path(__file__).parents[1] / "fixtures"
 
@@ -23,12 +22,7 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("st_resnet", frame_shape=(16, 16, 2), day=5, week=7, filters=8, units=2, external=28)
-    pairs = SOURCES["st_resnet"].pairs(model)
-    assert {id(variable) for variable, _ in pairs} == {id(variable) for variable in model.weights}
-    assert set(names_of(pairs)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in pairs:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, pairs
+    return model, load(model, "st_resnet", arrays)
 
 
 def last(array):

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import assert_step_of_adam, load, near
 
 from htsr.errors import InputError
 from htsr.models import build_model
 from htsr.models.wast.wavelets import BANDS, haar, high_frequencies, high_frequency_loss, inverse_haar
-from htsr.published.layouts import names_of
-from htsr.published.wast import named_parts, pairs
+from htsr.published.wast import named_parts
 
 DATA = Path(__file__).parents[1] / "fixtures"
 TINY = {"frame_shape": (8, 12, 1), "context": 2, "filters": 2, "depths": [1, 1, 1], "drop_path": 0.5, "drop_from": 3}
@@ -26,20 +26,11 @@ def arrays():
 @pytest.fixture(scope="module")
 def loaded(arrays):
     model = build_model("wast", context=4, filters=3, depths=[1, 2, 1], drop_path=0.0)
-    found = pairs(model)
-    assert {id(variable) for variable, _ in found} == {id(variable) for variable in model.weights}
-    assert set(names_of(found)) == {key.removeprefix("var/") for key in arrays if key.startswith("var/")}
-    for variable, recipe in found:
-        variable.assign(recipe(lambda name: arrays[f"var/{name}"]))
-    return model, found
+    return model, load(model, "wast", arrays)
 
 
 def frames(arrays, *keys):
     return tf.constant(np.concatenate([np.moveaxis(arrays[key], 2, -1) for key in keys], 1))
-
-
-def near(got, want, name="", tolerance=1e-4):
-    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max(), err_msg=name)
 
 
 def channels_first(value):
@@ -123,19 +114,7 @@ def test_gradients_and_a_step_of_adam(loaded, arrays):
     adam = keras.optimizers.Adam(1e-3, epsilon=1e-8 * np.sqrt(1e-3))
     adam.apply([tf.constant(grads[name]) for _, name in alone], [variable for variable, _ in alone])
     noise = json.loads(str(arrays["config_json"]))["gradient_is_rounding_noise"]
-    for variable, recipe in found:
-        name = recipe.names[0]
-        grad = grads.get(name)
-        if name in noise or len(recipe.names) > 1:
-            continue
-        if grad is not None:
-            np.testing.assert_allclose(np.linalg.norm(grad), arrays[f"grad_norm/{name}"], rtol=1e-3, err_msg=name)
-            if f"grad/{name}" in arrays:
-                near(grad, recipe(lambda key: arrays[f"grad/{key}"]), name, 1e-3)
-        if f"adam1/{name}" in arrays:
-            want = recipe(lambda key: arrays[f"adam1/{key}"])
-            there = True if grad is None else np.abs(grad) > 1e-6 + 1e-4 * np.abs(grad).max()
-            np.testing.assert_allclose(variable.numpy()[there], want[there], rtol=0, atol=5e-6, err_msg=name)
+    assert_step_of_adam([pair for pair in found if len(pair[1].names) == 1], grads, arrays, noise)
     model.set_weights(before)
     near(model.predict_block(clip[:, :4], training=True), np.moveaxis(arrays["out_train"], 2, -1))
     model.set_weights(before)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
-from htsr.models.base import VideoModel
+from htsr.models.base import VideoModel, filled_up
 from htsr.models.pde_driven.networks import DOWN, FACTORS, Decoder, Encoder, Form, ResidualMLP
 from htsr.ops import noise as noise_lib
 from htsr.ops.scan import scan
@@ -166,8 +166,7 @@ class PDEDriven(VideoModel):
     # ---- rollouts
 
     def start(self, context, num_samples, seeds, stochastic):
-        missing = tf.maximum(self.context - tf.shape(context)[1], 0)
-        frames = tf.concat([tf.repeat(context[:, :1], missing, 1), context], 1)
+        frames = filled_up(context, self.context)
         return tf.nest.map_structure(
             lambda x: tf.tile(x, [num_samples, *[1] * (len(x.shape) - 1)]), self._begin(frames)
         )

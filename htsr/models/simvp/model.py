@@ -91,14 +91,13 @@ class SimVP(BlockPredictor):
     def loss_terms(self, clip, seed, step=None):
         """Return ``l2``, the squared error per clip, its mean over pixels and predicted frames, and ``divergence``
         where it has a weight; outside of training for averages of batch normalisation and without dropped paths."""
-        horizon, training, blocks = self._horizon(clip), step is not None, [clip[:, : self.block]]
-        for i in range(-(-horizon // self.block)):
-            blocks.append(
-                self.predict_block(
-                    blocks[-1], draw_kept(self.translator.drop_rates, clip, seed, i) if training else None, training
-                )
-            )
-        frames, truth = tf.concat(blocks[1:], 1)[:, :horizon], clip[:, self.block :]
+        training = step is not None
+
+        def predict(block, number):
+            kept = draw_kept(self.translator.drop_rates, clip, seed, number) if training else None
+            return self.predict_block(block, kept, training)
+
+        frames, truth = self._unrolled(clip, predict)
         terms = {"l2": tf.reduce_mean(tf.square(frames - truth), [1, 2, 3, 4])}
         if self.divergence:
             terms["divergence"] = differential_divergence(frames, truth)

@@ -143,12 +143,14 @@ class WaST(BlockPredictor):
     def loss_terms(self, clip, seed, step=None):
         """Return ``l2``, the squared error per clip, its mean over pixels and predicted frames, and ``frequency``, of
         ``high_frequency_loss``; outside of training for averages of batch normalisation and without dropped paths."""
-        horizon, training, blocks = self._horizon(clip), step is not None, [clip[:, : self.block]]
-        for i in range(-(-horizon // self.block)):
-            kept = draw_kept(self.drop_rates, clip, seed, i) if training else None
+        training = step is not None
+
+        def predict(block, number):
+            kept = draw_kept(self.drop_rates, clip, seed, number) if training else None
             kept = kept if kept is None else tf.where(step < self.drop_from, 1.0, kept)
-            blocks.append(self.predict_block(blocks[-1], kept, training))
-        frames, truth = tf.concat(blocks[1:], 1)[:, :horizon], clip[:, self.block :]
+            return self.predict_block(block, kept, training)
+
+        frames, truth = self._unrolled(clip, predict)
         l2 = tf.reduce_mean(tf.square(frames - truth), [1, 2, 3, 4])
         return {"l2": l2, "frequency": high_frequency_loss(frames, truth)}
 
