@@ -1,4 +1,4 @@
-"""LPIPS v0.1 with AlexNet, as a Keras model with bundled weights.
+"""LPIPS v0.1 with AlexNet, with bundled weights.
 
 Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018 (arXiv 1801.03924), eq. 1.
 The network is torchvision's AlexNet up to its fifth ReLU; weights are stored as float16 (licences beside them), which
@@ -8,11 +8,9 @@ moves the distance by less than 1e-4. Frames are not resized.
 import functools
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-import htsr.keras_settings  # noqa: F401
 from htsr.errors import InputError
 from htsr.metrics.weights import read_weights
 
@@ -21,8 +19,9 @@ WEIGHTS_SHA256 = "fc84e5bc36c49c807284ff1f6079b791ce40f1b382a1493ff1fab1fb4a00fe
 MIN_SIZE = 31  # below that nothing is left after the second pooling
 _BLOCK_PIXELS = 2**20  # frames are processed in blocks of this many pixels (256 frames of 64x64)
 
-# (kernel size, stride, zero padding, 3x3 max pooling before it) of the five convolutions
-_CONVOLUTIONS = ((11, 4, 2, False), (5, 1, 2, True), (3, 1, 1, True), (3, 1, 1, False), (3, 1, 1, False))
+_MEAN, _STDDEV = np.float32([-0.030, -0.088, -0.188]), np.float32([0.458, 0.448, 0.450])
+# (stride, zero padding, 3x3 max pooling before it) of the five convolutions
+_CONVOLUTIONS = ((4, 2, False), (1, 2, True), (1, 1, True), (1, 1, False), (1, 1, False))
 
 
 def lpips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -62,7 +61,13 @@ class LPIPS:
     """
 
     def __init__(self, weights: str | Path = WEIGHTS):
-        self._network = _build_network(read_weights(Path(weights), WEIGHTS_SHA256, "LPIPS"))
+        arrays = read_weights(Path(weights), WEIGHTS_SHA256, "LPIPS")
+        # Tensors of no graph, and no variables: a network may be made anywhere, and no scope of Keras's changes it.
+        with tf.init_scope():
+            self._layers = [
+                [tf.constant(arrays[name]) for name in (f"conv{i}/kernel", f"conv{i}/bias", f"lin{i}/weight")]
+                for i in range(1, len(_CONVOLUTIONS) + 1)
+            ]
         self._graph = tf.function(self.embed, reduce_retracing=True, jit_compile=False)
 
     def features(self, frames: np.ndarray, check_range: bool = True) -> np.ndarray:
@@ -89,6 +94,17 @@ class LPIPS:
         taps = self._network(2.0 * rgb - 1.0)
         return tf.concat([tf.reshape(tap, [tf.shape(tap)[0], -1]) for tap in taps], axis=-1)
 
+    def _network(self, rgb: tf.Tensor) -> list[tf.Tensor]:
+        """RGB ``(batch, height, width, 3)`` in [-1, 1] to the five scaled taps."""
+        x, taps = (rgb - _MEAN) / _STDDEV, []
+        for (stride, padding, pooled), (kernel, bias, lin) in zip(_CONVOLUTIONS, self._layers, strict=True):
+            if pooled:
+                x = tf.nn.max_pool2d(x, 3, 2, "VALID")
+            x = tf.pad(x, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
+            x = tf.nn.relu(tf.nn.conv2d(x, kernel, stride, "VALID") + bias)
+            taps.append(_scaled_unit(x, lin))
+        return taps
+
 
 @functools.cache
 def shared_network() -> LPIPS:
@@ -96,35 +112,12 @@ def shared_network() -> LPIPS:
     return LPIPS()
 
 
-class _ScaledUnit(keras.layers.Layer):
+def _scaled_unit(activation, lin) -> tf.Tensor:
     """Unit-normalise over channels, times ``sqrt(lin / positions)``: squared differences then sum up to LPIPS."""
-
-    def __init__(self, lin: np.ndarray, **kwargs):
-        super().__init__(trainable=False, **kwargs)
-        self._scale = np.sqrt(lin)  # the published lin weights are not negative
-
-    def call(self, activation):
-        positions = tf.cast(tf.shape(activation)[1] * tf.shape(activation)[2], tf.float32)
-        # A root of zero has no gradient.
-        norm = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(activation), -1, keepdims=True), 1e-30))
-        return activation / (norm + 1e-10) * self._scale * tf.math.rsqrt(positions)
-
-
-def _build_network(weights: dict[str, np.ndarray]) -> keras.Model:
-    """RGB ``(batch, height, width, 3)`` in [-1, 1] to the five scaled taps."""
-    rgb = keras.Input((None, None, 3))
-    x = keras.layers.Normalization(mean=(-0.030, -0.088, -0.188), variance=np.square((0.458, 0.448, 0.450)))(rgb)
-    taps = []
-    for i, (size, stride, padding, pooled) in enumerate(_CONVOLUTIONS, 1):
-        if pooled:
-            x = keras.layers.MaxPooling2D(3, 2)(x)
-        x = keras.layers.ZeroPadding2D(padding)(x)
-        kernel, bias = weights[f"conv{i}/kernel"], weights[f"conv{i}/bias"]
-        convolution = keras.layers.Conv2D(len(bias), size, stride, activation="relu", trainable=False, dtype="float32")
-        x = convolution(x)
-        convolution.set_weights([kernel, bias])
-        taps.append(_ScaledUnit(weights[f"lin{i}/weight"], dtype="float32")(x))
-    return keras.Model(rgb, taps, trainable=False)
+    positions = tf.cast(tf.shape(activation)[1] * tf.shape(activation)[2], tf.float32)
+    # A root of zero has no gradient.
+    norm = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(activation), -1, keepdims=True), 1e-30))
+    return activation / (norm + 1e-10) * tf.sqrt(lin) * tf.math.rsqrt(positions)  # lin is not negative
 
 
 def _checked(frames, check_range: bool) -> np.ndarray:

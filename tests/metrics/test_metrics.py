@@ -2,6 +2,7 @@
 
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -176,6 +177,18 @@ def test_ssim_refuses_frames_below_its_window():
 @pytest.mark.parametrize(("size", "golden"), [(64, 0.287802), (128, 0.484783)])
 def test_lpips_golden_values(size, golden):
     assert metrics.lpips(*published_pair(size)) == pytest.approx(golden, abs=5e-6)
+
+
+def test_lpips_is_itself_wherever_its_network_is_made():
+    """In a scope of Keras's without values, as importers build models in, and inside of a graph."""
+    a, b = published_pair(64)
+    with keras.StatelessScope(initialize_variables=False):
+        network = perceptual.LPIPS()
+    assert network.distance(network.features(a), network.features(b)) == pytest.approx(0.287802, abs=5e-6)
+    perceptual.shared_network.cache_clear()
+    vectors = tf.function(lambda x: perceptual.shared_network().embed(x))(tf.constant(np.stack([a, b]), tf.float32))
+    assert network.distance(*vectors.numpy()) == pytest.approx(0.287802, abs=5e-6)
+    assert metrics.lpips(a, b) == pytest.approx(0.287802, abs=5e-6)
 
 
 def test_lpips_shapes_grey_and_blocks(monkeypatch):

@@ -183,8 +183,6 @@ class HTSR(Hierarchy):
         self.decoder.build((None, self.stoch + self.cells[0].deter))
         if self.scene is not None:
             self.scene.build(self.frame_shape)
-        if self.perceptual:
-            shared_network()  # its variables cannot be made inside of a graph
         self.built = True
 
     # ---- training
