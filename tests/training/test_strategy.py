@@ -120,8 +120,8 @@ def test_a_lost_worker_ends_the_others_and_the_same_command_goes_on(config, tmp_
     first = workers()
     wait_for(tmp_path / "two" / "tiny" / "model" / "step_10")
     first[1].kill()
-    outputs, statuses = finish(first[0])
-    assert statuses == [2]
+    outputs, statuses = finish(*first)
+    assert statuses == [2, -signal.SIGKILL]
     assert "error: another worker was lost" in outputs[0].splitlines()[-1]
     outputs, statuses = finish(*workers())
     assert statuses == [0, 0], outputs
