@@ -84,7 +84,8 @@ def clips() -> list[bytes]:
 
 def ask(server, draw: random.Random, goods: list[bytes]) -> int | str:
     """Send one request: the status, or ``closed``."""
-    if draw.random() < 0.3:
+    broken = draw.random() < 0.3  # and then no more comes, which of a whole request says that its client has gone
+    if broken:
         head = [draw.choice(LINES), *(draw.choice(HEADERS) for _ in range(draw.randrange(4)))]
         content = b"\r\n".join([*head, b"Connection: close", b"", draw.randbytes(draw.randrange(100))])
     else:
@@ -95,7 +96,7 @@ def ask(server, draw: random.Random, goods: list[bytes]) -> int | str:
         head = f"POST /predict?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         content = head.encode() + body
     try:
-        answer = server.raw(content, timeout=60, ends=True)
+        answer = server.raw(content, timeout=60, ends=broken)
     except (TimeoutError, ConnectionError, BrokenPipeError) as error:
         return "closed" if isinstance(error, ConnectionError) else 599
     if not answer:

@@ -4,6 +4,7 @@ FFmpeg may open .mp4, .avi and .webm files there, and nothing that such a file n
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -58,33 +59,55 @@ class Workers:
         self._idle.clear()
 
     async def _run(self, do: str, job: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+        await self._slots.acquire()
+        taking = asyncio.ensure_future(self._take())
+        try:
+            worker = await asyncio.shield(taking)
+        except asyncio.CancelledError:  # the client has gone; the process goes on starting, for the next one
+            taking.add_done_callback(self._put_back)
+            raise
+        except BaseException:
+            self._slots.release()
+            raise
+        try:
+            return await self._ask(worker, do, job, content)
+        finally:
+            self._slots.release()
+
+    async def _take(self) -> "_Worker":
+        """Take an idle process, or start one."""
+        worker = self._idle.pop() if self._idle else await asyncio.to_thread(_Worker)
+        if not worker.is_ready:
+            await asyncio.to_thread(worker.wait_until_ready)
+        return worker
+
+    def _put_back(self, taking: "asyncio.Future[_Worker]") -> None:
+        if not taking.cancelled() and taking.exception() is None:
+            self._idle.append(taking.result())
+        self._slots.release()
+
+    async def _ask(self, worker: "_Worker", do: str, job: dict[str, Any], content: bytes):
         seconds = self._limits.decode_seconds
-        async with self._slots:
-            worker = self._idle.pop() if self._idle else await asyncio.to_thread(_Worker)
-            try:
-                if not worker.is_ready:
-                    await asyncio.to_thread(worker.wait_until_ready)
-                async with asyncio.timeout(seconds):
-                    job = {"do": do, "limits": self._limits, **job}
-                    answer, content = await asyncio.to_thread(worker.call, job, content)
-            except TimeoutError:
-                worker.kill()
-                if do == "encode":
-                    raise Refusal(
-                        413, f"writing the answer takes more than {seconds:g} seconds; ask for npz, or fewer frames"
-                    ) from None
+        try:
+            async with asyncio.timeout(seconds):
+                job = {"do": do, "limits": self._limits, **job}
+                answer, content = await asyncio.to_thread(worker.call, job, content)
+        except TimeoutError:
+            worker.kill()
+            if do == "encode":
                 raise Refusal(
-                    422, f"the clip takes more than {seconds:g} seconds; make it shorter or smaller"
+                    413, f"writing the answer takes more than {seconds:g} seconds; ask for npz, or fewer frames"
                 ) from None
-            except (EOFError, OSError):
-                worker.kill()
-                raise Refusal(
-                    422, "the clip takes more memory than a clip may, or is damaged; make it smaller, or convert it"
-                ) from None
-            except BaseException:  # cancelled, or it never began: the thread ends with the process
-                worker.kill()
-                raise
-            self._idle.append(worker)
+            raise Refusal(422, f"the clip takes more than {seconds:g} seconds; make it shorter or smaller") from None
+        except (EOFError, OSError):
+            worker.kill()
+            raise Refusal(
+                422, "the clip takes more memory than a clip may, or is damaged; make it smaller, or convert it"
+            ) from None
+        except BaseException:  # cancelled: the thread ends with the process
+            worker.kill()
+            raise
+        self._idle.append(worker)
         if "error" in answer:
             raise Refusal(answer["status"], answer["error"])
         return answer, content
@@ -147,20 +170,27 @@ def _work(pipe: Connection) -> None:
     cv2.setNumThreads(1)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    pipe.send_bytes(b"ready")
-    while True:
-        try:
-            job, content = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
-        except EOFError:
-            return
-        try:
-            answer, content = _JOBS[job.pop("do")](media, Limits(*job.pop("limits")), content, job)
-        except Refusal as refusal:
-            answer, content = {"status": refusal.status, "error": refusal.message}, b""
-        except MemoryError:
-            answer, content = {"status": 413, "error": "the clip takes too much memory; make it smaller"}, b""
-        pipe.send_bytes(json.dumps(answer).encode())
-        pipe.send_bytes(content)
+    with contextlib.suppress(BrokenPipeError):  # the service has ended
+        pipe.send_bytes(b"ready")
+        while _work_once(media, pipe):
+            pass
+
+
+def _work_once(media, pipe: Connection) -> bool:
+    """Do the next job; whether there was one."""
+    try:
+        job, content = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
+    except EOFError:
+        return False
+    try:
+        answer, content = _JOBS[job.pop("do")](media, Limits(*job.pop("limits")), content, job)
+    except Refusal as refusal:
+        answer, content = {"status": refusal.status, "error": refusal.message}, b""
+    except MemoryError:
+        answer, content = {"status": 413, "error": "the clip takes too much memory; make it smaller"}, b""
+    pipe.send_bytes(json.dumps(answer).encode())
+    pipe.send_bytes(content)
+    return True
 
 
 def _decode(media, limits: Limits, content: bytes, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -283,6 +283,22 @@ def test_a_slow_start_is_not_decoding():
     asyncio.run(run())
 
 
+def test_clients_that_go_during_a_start_do_not_cost_a_process_each(caplog):
+    async def run():
+        workers = Workers(1, LIMITS)
+        process = workers._idle[0]._process
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(workers.decode_image(png(clip(0, 1)[0]), FORM), 0.01)
+        assert (await workers.decode_image(png(clip(0, 1)[0]), FORM)).shape == (12, 16, 1)
+        assert [worker._process for worker in workers._idle] == [process]
+        assert process.is_alive()
+        workers.close()
+
+    asyncio.run(run())
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("ready", "line"),
     [(True, "takes more memory than a clip may, or is damaged"), (False, "die at their start; the log says more")],
