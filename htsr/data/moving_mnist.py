@@ -19,9 +19,9 @@ from htsr.data.clips import SPLITS, Clips
 from htsr.data.mnist_digits import Digits, load_digits
 from htsr.data.sources import WindowSource
 from htsr.data.video.cache import open_videos
-from htsr.data.video.files import FrameFormat, find_videos
+from htsr.data.video.files import FrameFormat, find_videos, map_array
 from htsr.data.video.windows import VideoWindows, hold_out, whole
-from htsr.errors import InputError
+from htsr.errors import DAMAGE, InputError, out_of_reach
 
 Source = Literal["generated", "archive", "toronto"]
 DIGIT_SIZE = 28
@@ -113,11 +113,13 @@ class TorontoClips(WindowSource):
 
     def __init__(self, path: Path, seq_len: int):
         try:
-            self._videos = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
-        except ValueError as error:
-            raise InputError(f"{path} is not a readable .npy file ({error}); fetch mnist_test_seq.npy again") from None
+            self._videos = map_array(path)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; put mnist_test_seq.npy there") from None
+        except DAMAGE as error:
+            if out_of_reach(error):
+                raise
+            raise InputError(f"{path} is not a readable .npy file ({error}); fetch mnist_test_seq.npy again") from None
         shape = self._videos.shape
         if len(shape) != 4 or (shape[0], *shape[2:]) != (20, 64, 64) or self._videos.dtype != np.uint8:
             raise InputError(f"{path}: expected uint8 (20, sequences, 64, 64), received {self._videos.dtype} {shape}")

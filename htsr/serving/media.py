@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from htsr.data.video.clip import last_frames
-from htsr.data.video.files import DAMAGED_PICTURE, DamagedVideo, FrameFormat, Video, convert, is_litter
+from htsr.data.video.files import DAMAGED_PICTURE, DamagedVideo, FrameFormat, Video, convert, is_litter, map_array
 from htsr.data.video.order import Doubtful, in_order
 from htsr.data.video.reader import VideoReader
 from htsr.errors import DAMAGE, InputError
@@ -148,7 +148,7 @@ def _check_size(path: Path, limits: Limits) -> None:
                 head = file.read(10)
             _check_pixels(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"), limits)
         elif path.suffix == ".npy":
-            shape = np.lib.format.open_memmap(path, mode="r").shape  # refuses pickled objects
+            shape = map_array(path).shape
             if len(shape) in (3, 4):
                 _check_pixels(shape[2], shape[1], limits)
         elif path.is_file():

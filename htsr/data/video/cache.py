@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from htsr.checks import require_int
 from htsr.data.video.contents import Digests, digests_of
-from htsr.data.video.files import DamagedVideo, FrameFormat, Video
+from htsr.data.video.files import DamagedVideo, FrameFormat, Video, map_array
 from htsr.data.video.reader import VideoReader
 from htsr.data.video.remembered import Remembered, files_of
 from htsr.errors import DAMAGE, InputError, out_of_reach
@@ -102,7 +102,7 @@ class CachedVideos:
             self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.videos = [StoredVideo(**video) for video in self.manifest["videos"]]
             self.refused = dict(self.manifest["refused"])
-            frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r")
+            frames = map_array(folder / "frames.npy")
             total = 0
             for video in self.videos:
                 require_int("first", video.first, total, total)

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Literal, NamedTuple, get_args
+from typing import IO, Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -159,6 +159,32 @@ def pages(path: Path) -> int:
             return getattr(image, "n_frames", 1)
     except DAMAGED_PICTURE:
         return 1  # whoever decodes it says what is wrong
+
+
+def stated_array(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Read shape and type that a .npy file states.
+
+    Raises:
+        ValueError and the others of ``DAMAGE``: the file is damaged, or holds Python objects.
+    """
+    oldest = np.lib.format.read_magic(file) == (1, 0)
+    shape, _, dtype = (np.lib.format.read_array_header_1_0 if oldest else np.lib.format.read_array_header_2_0)(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0:  # NumPy 2.4 divides by the size of an item to find out, which may be zero: SIGFPE
+        raise ValueError(f"it states {shape}")
+    return shape, dtype
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Memory-map a .npy file for reading.
+
+    Raises:
+        OSError, ValueError and the others of ``DAMAGE``: it is damaged, holds Python objects, or less than it states.
+    """
+    with open(path, "rb") as file:
+        stated_array(file)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 @contextlib.contextmanager

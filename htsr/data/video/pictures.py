@@ -12,7 +12,16 @@ import numpy as np
 from PIL import Image, ImageSequence
 from PIL import __version__ as pillow_version
 
-from htsr.data.video.files import DAMAGED_PICTURE, MAX_MEMBER_BYTES, MAX_SIDE, DamagedVideo, images_in, pages
+from htsr.data.video.files import (
+    DAMAGED_PICTURE,
+    MAX_MEMBER_BYTES,
+    MAX_SIDE,
+    DamagedVideo,
+    images_in,
+    map_array,
+    pages,
+    stated_array,
+)
 from htsr.data.video.order import Doubtful, in_order
 from htsr.errors import DAMAGE
 
@@ -36,7 +45,7 @@ class ArrayFile(NamedTuple):
             OSError, ValueError and the others of ``DAMAGE``: the file is damaged.
         """
         if self.path.suffix.lower() != ".npz":
-            return np.lib.format.open_memmap(self.path, mode="r")
+            return map_array(self.path)
         with open(self.path, "rb") as packed, np.lib.npyio.NpzFile(packed) as file:  # refuses pickled objects
             return np.asarray(file[file.files[0]])
 
@@ -48,18 +57,14 @@ def open_array(path: Path) -> ArrayFile:
         OSError, ValueError and the others of ``DAMAGE``: it is damaged, holds several arrays, or Python objects.
     """
     if path.suffix.lower() != ".npz":
-        array = np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects, and more than there is
+        array = map_array(path)
         return ArrayFile(path, array.shape, array.dtype)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) != 1:
             raise ValueError(f"it holds {', '.join(name.removesuffix('.npy') for name in names) or 'nothing'}")
         with archive.open(names[0]) as member:
-            version = np.lib.format.read_magic(member)
-            read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-            shape, _, dtype = read[version[0]](member)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
+            shape, dtype = stated_array(member)
     if math.prod(shape) * dtype.itemsize > MAX_MEMBER_BYTES:
         raise ValueError(f"it states {shape}, more than the {MAX_MEMBER_BYTES} bytes that are unpacked")
     return ArrayFile(path, shape, dtype)
