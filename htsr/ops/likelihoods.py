@@ -1,18 +1,21 @@
 """Likelihoods and divergences: pure functions of distribution parameters, reduced to ``(batch, time)``.
 
-The only module that imports TensorFlow Probability.
+The only module that imports TensorFlow Probability, which takes more than a second: where it is needed.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-tfd = tfp.distributions
+if TYPE_CHECKING:
+    import tensorflow_probability as tfp
 
 
-def diagonal_normal(mean: tf.Tensor, stddev: tf.Tensor, event_dims: int = 1) -> tfd.Distribution:
+def diagonal_normal(mean: tf.Tensor, stddev: tf.Tensor, event_dims: int = 1) -> "tfp.distributions.Distribution":
     """A normal with independent components whose last ``event_dims`` axes are one event."""
+    from tensorflow_probability import distributions as tfd
+
     return tfd.Independent(tfd.Normal(mean, stddev), reinterpreted_batch_ndims=event_dims)
 
 
@@ -32,4 +35,6 @@ def calibrated_nll(frames: tf.Tensor, prediction: tf.Tensor, floor: float) -> tf
 
 def gaussian_kl(q_mean: tf.Tensor, q_stddev: tf.Tensor, p_mean: tf.Tensor, p_stddev: tf.Tensor) -> tf.Tensor:
     """``KL(q || p)`` of diagonal normals ``(batch, time, units)``, summed over units: ``(batch, time)``, nats."""
+    from tensorflow_probability import distributions as tfd
+
     return tfd.kl_divergence(diagonal_normal(q_mean, q_stddev), diagonal_normal(p_mean, p_stddev))

@@ -48,13 +48,11 @@ def period_of(unlike, usable) -> tf.Tensor:
     count = unlike.shape[-1]
     recent = _FORGETTING ** tf.range(count - 1.0, -0.5, -1.0)
     both = usable[..., :, None] * usable[..., None, :] * recent[:, None]
-    lags = range(1, max(2, count - 1))
-    cost = []
-    for lag in lags:
-        pairs = tf.linalg.diag_part(both, k=-lag)
-        number = tf.reduce_sum(pairs, -1)
-        mean = tf.reduce_sum(pairs * tf.linalg.diag_part(unlike, k=-lag), -1) / (number + 1e-6)
-        cost.append(tf.where(number > _PAIRS, mean, 1e3))
-    cost = tf.stack(cost, -1)
-    relative = cost * tf.range(1.0, len(lags) + 1.0) / (tf.cumsum(cost, -1) + 1e-6)
+    lags = max(1, count - 2)
+    # A row a lag, filled up with zeros; the first one, of no lag, is left out.
+    pairs, different = (tf.linalg.diag_part(x, k=(-lags, 0))[..., 1:, :] for x in (both, unlike))
+    number = tf.reduce_sum(pairs, -1)
+    mean = tf.reduce_sum(pairs * different, -1) / (number + 1e-6)
+    cost = tf.where(number > _PAIRS, mean, 1e3)
+    relative = cost * tf.range(1.0, lags + 1.0) / (tf.cumsum(cost, -1) + 1e-6)
     return 1 + tf.argmin(relative, -1, tf.int32)
