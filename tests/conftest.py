@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import htsr  # noqa: F401 (before TensorFlow, whose kernels it chooses)
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

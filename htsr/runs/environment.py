@@ -42,6 +42,7 @@ def import_tensorflow_quietly() -> None:
 def describe() -> dict[str, Any]:
     """Versions, processor, devices and thread count; bits on a CPU change with the last."""
     import tensorflow as tf
+    from tensorflow.python.util import _pywrap_util_port
 
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "av", "opencv-python-headless")
     return {
@@ -51,7 +52,7 @@ def describe() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        "onednn": _pywrap_util_port.IsMklEnabled(),
         "gpus": [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")],
         "command": sys.argv,
     }

@@ -37,24 +37,44 @@ class Adam(keras.optimizers.Adam):
         # In which passes each variable is updated.
         self._updates = [[variable.path not in frozen for frozen in self._frozen] for variable in variables]
 
+    def apply(self, grads, trainable_variables=None):
+        """Update variables by their gradients, as Keras does; what all of them share is computed once."""
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        if not self.built:
+            self.build(variables)
+        rate, powers = tf.convert_to_tensor(self.learning_rate), {}
+        for gradient, variable in zip(grads, variables, strict=True):
+            if self.weight_decay:
+                variable.assign_sub(variable * self.weight_decay * rate)
+            self._update(gradient, variable, rate, powers)
+        self.iterations.assign_add(1)
+
     def update_step(self, gradient, variable, learning_rate):
+        self._update(gradient, variable, learning_rate, {})
+
+    def _update(self, gradient, variable, rate, powers: dict):
         index = self._get_variable_index(variable)
-        updates, now = self._updates[index], tf.convert_to_tensor(self.iterations)
-        count = now + 1  # updates of this variable, this one too
-        if not all(updates):
-            before = tf.cumsum(tf.cast(updates, now.dtype))
-            count = now // len(updates) * sum(updates) + tf.gather(before, now % len(updates))
-        count = tf.cast(count, tf.float32)
+        updates = tuple(self._updates[index])
+        if updates not in powers:
+            powers[updates] = self._powers(updates)
         variable = variable.value if isinstance(variable, keras.Variable) else variable
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(self.beta_1, count),
-            beta2_power=tf.pow(self.beta_2, count),
-            lr=learning_rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
+            lr=rate,
             epsilon=self.epsilon,
             grad=gradient,
+            **powers[updates],
         )
+
+    def _powers(self, updates: tuple[bool, ...]) -> dict[str, tf.Tensor]:
+        """Return the moments' decay, and to the power of the updates of a variable, the present one too."""
+        now = tf.convert_to_tensor(self.iterations)
+        count = now + 1
+        if not all(updates):
+            before = tf.cumsum(tf.cast(updates, now.dtype))
+            count = now // len(updates) * sum(updates) + tf.gather(before, now % len(updates))
+        count = tf.cast(count, tf.float32)
+        beta1, beta2 = tf.convert_to_tensor(self.beta_1), tf.constant(self.beta_2)
+        return {"beta1": beta1, "beta2": beta2, "beta1_power": beta1**count, "beta2_power": beta2**count}

@@ -1,6 +1,8 @@
 """What ``htsr doctor`` finds, check by check, and its screen."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,17 @@ def test_the_screen(monkeypatch):
     done = run("doctor")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("! OMP_NUM_THREADS=1 ")
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(None, "True"), ("0", "False")])
+def test_onednn_is_used_unless_it_is_turned_off(monkeypatch, chosen, used):
+    """TensorFlow alone uses it only where there is AVX-512."""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if chosen:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    code = "from htsr.runs.environment import describe; print(describe()['onednn'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{used}\n"
 
 
 def test_this_machine_is_described(tmp_path, monkeypatch):

@@ -160,7 +160,7 @@ def test_redraws_by_hand(model, report, clip, seeds):
 def test_a_level_changes_nothing_before_its_first_tick(report):
     for level, first in ((0, 5), (1, 6), (2, 8)):
         spread = report["levels"][level]["redraw_stddev"]["mean"]
-        np.testing.assert_array_equal(spread[: first - CONTEXT], 0)
+        assert (spread[: first - CONTEXT] < 1e-9).all()  # rows that are computed together may round differently
         assert (spread[first - CONTEXT :] > 1e-6).all()
         share = report["levels"][level]["redraw_share"]
         np.testing.assert_allclose(share, spread / report["redraw_stddev_all"]["mean"])
