@@ -11,6 +11,7 @@ which no other process shares), descriptors, and bytes in the run's folder and i
 
 import argparse
 import collections
+import contextlib
 import io
 import json
 import os
@@ -167,11 +168,10 @@ def held_by(pid: int) -> dict[str, float]:
 def size_of(folder: Path) -> float:
     """Megabytes in a folder."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):  # passes over folders that go meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total / 1e6
 
 

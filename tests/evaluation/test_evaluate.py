@@ -271,8 +271,10 @@ def test_who_interrupts_is_told_what_is_kept(clips, tmp_path, monkeypatch):
         "rollout_chunks",
         lambda *rest, **more: signal.raise_signal(signal.SIGINT) if next(calls) else rollout(*rest, **more),
     )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with pytest.raises(KeyboardInterrupt) as stopped:
         run(model, clips, tmp_path / "a", batch_size=4)
+    signal.signal(signal.SIGINT, before)
     assert stopped.value.__notes__ == ["4 of 6 clips are kept"]
 
 
