@@ -12,7 +12,8 @@ from htsr.files import require_utf8
 from htsr.published.readers.tensors import SIZES, Contents, Tensor, check_shape, few
 
 CONFIG = "config.yml"
-_REFUSALS = (tf.errors.OpError, IndexError, MemoryError, RuntimeError, UnicodeError)  # what TensorFlow raises for damaged files
+# What TensorFlow raises for damaged files.
+_REFUSALS = (tf.errors.OpError, IndexError, MemoryError, RuntimeError, UnicodeError)
 
 
 def read_checkpoint(path: Path, signature: Sequence[str], source: str) -> Contents:
