@@ -526,8 +526,16 @@ def test_checkpoints_refused(tmp_path, monkeypatch):
         refused(
             tmp_path, "cwvae", folder, r"has the shape \[50000, 50000\], more than the \d+ bytes of model.ckpt.data"
         )
+    with monkeypatch.context() as patch:
+        patch.setattr("htsr.published.readers.tf1.tf.train.load_checkpoint", _no_memory)
+        refused(tmp_path, "cwvae", folder, "model.ckpt.index is damaged or cut off")
     (folder / "model.ckpt.data-00000-of-00001").unlink()
     refused(tmp_path, "cwvae", folder, "data-00000-of-00001 is missing")
+
+
+def _no_memory(_):
+    """What TensorFlow does with an index whose blocks are said to be larger than memory."""
+    raise MemoryError("std::bad_alloc")
 
 
 class _HugeReader:
