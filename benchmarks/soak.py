@@ -6,7 +6,8 @@ Three processes, all with HTSR on Moving MNIST: a training that saves a checkpoi
 evaluates the released weights over and over, and a service of them, whose client sends good clips, and damaged ones
 and broken HTTP of ``benchmarks.fuzz.service`` between them. Every ten seconds: memory of each with its children (that
 which no other process shares), descriptors, and bytes in the run's folder and in the folder for temporary files.
-``soak.json`` has the samples and what they grow in an hour, fitted to the last three quarters; ``soak.png`` shows them.
+``soak.jsonl`` has the samples as they come, ``soak.json`` also what they grow in an hour, fitted to the last three
+quarters; ``soak.png`` shows them.
 """
 
 import argparse
@@ -48,14 +49,14 @@ def main() -> None:
     if args.evaluations:
         evaluate_for_ever(args.evaluations)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        result = soak(Path(folder), 60 * args.minutes)
+        result = soak(Path(folder), 60 * args.minutes, args.out.with_suffix(".jsonl"))
     args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     draw(result["samples"], args.out.with_suffix(".png"))
     print(json.dumps({name: result[name] for name in result if name != "samples"}, indent=1))
 
 
-def soak(folder: Path, seconds: float) -> dict:
-    """Run the three for some seconds: samples, growth in an hour, and what each of them did."""
+def soak(folder: Path, seconds: float, kept: Path) -> dict:
+    """Run the three for some seconds: samples, also in the file ``kept``; growth in an hour; what each of them did."""
     (folder / "tmp").mkdir()
     surroundings = {**os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     htsr, exported = (sys.executable, "-m", "htsr"), folder / "exported"
@@ -83,6 +84,8 @@ def soak(folder: Path, seconds: float) -> dict:
             for name, process in running.items():
                 sample |= {f"{name}, {what}": value for what, value in held_by(process.pid).items()}
             samples.append(sample | {"folder, MB": size_of(folder / "logs"), "temporary, MB": size_of(folder / "tmp")})
+            with open(kept, "a") as file:
+                file.write(json.dumps(samples[-1]) + "\n")
         ends.set()
         client.join()
     finally:
@@ -91,10 +94,10 @@ def soak(folder: Path, seconds: float) -> dict:
             process.kill()
             process.wait()
     evaluations = len(re.findall(r"^\d+ [\d.]+$", (folder / "evaluations.txt").read_text(), re.M))
-    steps = max(int(path.name.removeprefix("step_")) for path in (folder / "logs" / "soak").rglob("step_*"))
+    saved = (folder / "logs" / "soak" / "model").glob("step_*")
     return {
         "minutes": seconds / 60,
-        "training steps saved": steps,
+        "training steps saved": max(int(path.name.removeprefix("step_")) for path in saved),
         "evaluations": evaluations,
         "answers": {str(status): count for status, count in answers.items()},
         "growth an hour": growth(samples),

@@ -1,7 +1,7 @@
 """The directive ``{results} NAME``: the tables of ``docs/results/NAME.yml`` with what they were made by.
 
 A result file says ``commands``, ``steps``, ``seed``, ``machine``, ``date`` and ``clips`` and has ``tables``: each has
-``columns`` (frames after the context, or their heading) and ``rows``, a label and a value for each column.
+``columns`` (frames after the context, or what its ``heading`` says) and ``rows``, a label and a value for each column.
 """
 
 from pathlib import Path
@@ -31,7 +31,8 @@ def markdown(result: dict) -> str:
     lines = ["```bash", *result["commands"], "```", ""]
     lines += [f"- {key}: {value}" for key, value in facts]
     for table in result["tables"]:
-        lines += ["", "| frames after the context | " + " | ".join(map(str, table["columns"])) + " |"]
+        heading = table.get("heading", "frames after the context")
+        lines += ["", f"| {heading} | " + " | ".join(map(str, table["columns"])) + " |"]
         lines += ["|---|" + "---:|" * len(table["columns"])]
         lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
     return "\n".join(lines) + "\n"
