@@ -6,9 +6,10 @@ import numpy as np
 
 from htsr.errors import InputError
 from htsr.evaluation.baselines import BASELINES, MODEL, TRUTH
-from htsr.metrics import LPIPS, METRIC_SPEC, DigitReader, Mode, VideoFeatures, ensemble_errors, event_counts
+from htsr.metrics import METRIC_SPEC, Mode, VideoFeatures, ensemble_errors, event_counts
+from htsr.metrics.digits import shared_reader
 from htsr.metrics.fvd import MIN_FRAMES
-from htsr.metrics.lpips import MIN_SIZE
+from htsr.metrics.lpips import MIN_SIZE, shared_network
 from htsr.metrics.metric import METRICS
 
 Values = dict[str, np.ndarray]
@@ -58,8 +59,9 @@ class Scorer:
         if thresholds:
             nothing = np.zeros((1, 1, 1, 1, 1))
             event_counts(nothing, nothing, thresholds, units)  # refuses thresholds before time is spent
-        self._network = LPIPS() if self._feed else None
-        self._reader = DigitReader() if digits else None
+        # TensorFlow keeps what it has traced of a network for ever, so every evaluation has the same ones.
+        self._network = shared_network() if self._feed else None
+        self._reader = shared_reader() if digits else None
         self._video = VideoFeatures() if fvd_frames is not None else None
         self._fvd_frames = fvd_frames
         self._ensemble = num_samples > 1

@@ -149,6 +149,12 @@ class DigitReader:
         return positions, shares
 
 
+@functools.cache
+def shared_reader() -> DigitReader:
+    """The one reader of a process."""
+    return DigitReader()
+
+
 def locate(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre of mass and amount of the ink, pixels of at least ``INK``.
 

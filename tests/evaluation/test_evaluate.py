@@ -13,6 +13,7 @@ from PIL import Image
 
 from htsr import metrics
 from htsr.config import save_config
+from htsr.data import load_clips
 from htsr.data.clips import Clips
 from htsr.data.sources import WindowSource
 from htsr.errors import InputError
@@ -261,6 +262,23 @@ def test_an_evaluation_is_silent_and_draws_nothing(clips, tmp_path, capsys):
     evaluate(Oracle(clips.source), clips, out=tmp_path, context=CONTEXT, horizon=HORIZON, num_examples=6, lpips=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.json", "curves.npz"]
     assert capsys.readouterr() == ("", "")
+
+
+def test_evaluations_share_the_networks_of_their_metrics(tmp_path, monkeypatch):
+    """TensorFlow frees nothing of a traced network: evaluations in a loop grew by 0.8 MiB each."""
+    clips = load_clips("moving_mnist", "test", batch_size=2, seq_len=CONTEXT + HORIZON, num_digits=1)
+    oracle = Oracle(clips.source)
+    oracle.frame_shape = clips.shape[1:]
+    settings = {"context": CONTEXT, "horizon": HORIZON, "num_examples": 2}
+    first = evaluate(oracle, clips, out=tmp_path / "a", **settings)
+
+    def made_again(*_):
+        raise AssertionError("another network")
+
+    monkeypatch.setattr(metrics.LPIPS, "__init__", made_again)
+    monkeypatch.setattr(metrics.DigitReader, "__init__", made_again)
+    again = evaluate(oracle, clips, out=tmp_path / "b", **settings)
+    assert {"lpips", "digits_identity"} <= set(first.curves.metrics("model")) == set(again.curves.metrics("model"))
 
 
 def test_who_interrupts_is_told_what_is_kept(clips, tmp_path, monkeypatch):
