@@ -126,7 +126,7 @@ def _line(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError)):
         return (
             f"out of memory ({said[:200] or type(error).__name__}); lower batch_size, seq_len or the model's size; a"
-            " training can also raise train.accumulate"
+            " training can also raise train.accumulate, or set train.recompute"
         )
     if isinstance(error, OSError):
         remedy = _REMEDIES.get(error.errno)

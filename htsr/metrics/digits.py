@@ -110,32 +110,32 @@ class DigitReader:
         Returns:
             Centres (y, x) in pixels ``(frame, 6, 2)``, the surest first, and which of them are digits ``(frame, 6)``.
         """
-        is_new = np.append(True, (frames[1:] != frames[:-1]).any((1, 2)))
-        frames, index = frames[is_new], is_new.cumsum() - 1  # baselines repeat a frame: it is looked at once
         positions, shares = self._peaks(tf.constant(frames[..., np.newaxis], tf.float32))
         height, width = frames.shape[1:]
         centres = np.stack(np.divmod(positions.numpy(), width + -width % STRIDE), axis=-1)
         centres = np.minimum(centres, (height - 1, width - 1))  # the last cells may reach beyond the edges
         ink = locate(crop(frames, centres))[1]
-        is_found = (shares.numpy() >= _LEAST_SHARE) & (ink >= EMPTY)
-        return centres[index], is_found[index]
+        return centres, (shares.numpy() >= _LEAST_SHARE) & (ink >= EMPTY)
 
     def _read_block(self, frames: np.ndarray, labels: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """Count, identity and place ``(3, frame)`` of ``(frame, height, width)``, labels and corners likewise."""
         # A frame that is not a number is as good as black.
         frames = np.where(np.isnan(frames).any((1, 2), keepdims=True), 0, frames)
         true = corners + CENTRE
-        found, is_found = self.detect(frames)
+        is_new = np.append(True, (frames[1:] != frames[:-1]).any((1, 2)))
+        frames, index = frames[is_new], is_new.cumsum() - 1  # baselines repeat a frame: it is looked at once
+        found, is_found = (array[index] for array in self.detect(frames))
         if labels.shape[1] == 1:
             centres, ink = (array[:, np.newaxis] for array in locate(frames))
-            images = crop(frames, centres)
+            classes = self.classify(crop(frames, centres))
+            centres, ink, classes = centres[index], ink[index], classes[index]
             near = np.linalg.norm(centres - true, axis=-1) <= NEAR
             near &= ink >= EMPTY
         else:
-            images = crop(frames, true)
-            ink = locate(images)[1]
+            images = crop(frames[index], true)
+            classes, ink = self.classify(images), locate(images)[1]
             near = _matched_distances(found, is_found, true) <= NEAR
-        right = (self.classify(images) == labels) & (ink >= EMPTY)
+        right = (classes == labels) & (ink >= EMPTY)
         return np.stack([is_found.sum(axis=1) == labels.shape[1], right.mean(axis=1), near.mean(axis=1)])
 
     def _find_peaks(self, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

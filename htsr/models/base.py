@@ -96,6 +96,7 @@ class VideoModel(keras.Model):
         ema_decay: float | None = None,
         seed: int = 0,
         jit_compile: bool = False,
+        recompute: int | None = None,
     ):
         """Prepare for ``fit`` on batches of clips.
 
@@ -110,9 +111,12 @@ class VideoModel(keras.Model):
             seed: of the noise; a step's noise is a function of (seed, step).
             jit_compile: compile the step with XLA; never chosen automatically (on a CPU, convolution gradients inside
                 a loop become some 30 times slower).
+            recompute: frames of a segment. Of a recurrence over time only its states between segments are kept, and a
+                segment is computed again when its gradient is taken: the same step, in less memory and more time. None
+                keeps all that gradients need.
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile)
-        self.training_step = TrainingStep(self, clip_norm, accumulate, ema_decay, seed)
+        self.training_step = TrainingStep(self, clip_norm, accumulate, ema_decay, seed, recompute)
         optimizer.build(self.trainable_variables)
 
     @tf.autograph.experimental.do_not_convert  # models write their loops themselves, and tracing is faster

@@ -15,6 +15,7 @@ from htsr.checks import require_int
 from htsr.errors import InputError
 from htsr.layers.batch_norm import BatchNorm
 from htsr.ops import noise as noise_lib
+from htsr.ops.recompute import recomputing
 
 if TYPE_CHECKING:
     from htsr.models.base import VideoModel
@@ -46,11 +47,19 @@ class TrainingStep:
     """
 
     def __init__(
-        self, model: "VideoModel", clip_norm: float | None, accumulate: int, ema_decay: float | None, seed: int
+        self,
+        model: "VideoModel",
+        clip_norm: float | None,
+        accumulate: int,
+        ema_decay: float | None,
+        seed: int,
+        recompute: int | None,
     ):
         if clip_norm is not None and not clip_norm > 0:
             raise InputError(f"clip_norm must be above 0, or null for none, received {clip_norm}")
         require_int("accumulate", accumulate, 1)
+        if recompute is not None:
+            require_int("recompute", recompute, 1)
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, received {ema_decay}")
         replicas = model.distribute_strategy.num_replicas_in_sync
@@ -64,7 +73,7 @@ class TrainingStep:
                 f"is {accumulate} and train.jit_compile {model.jit_compile}; set them to 1 and false"
             )
         self._model, self._clip_norm, self._accumulate = model, clip_norm, accumulate
-        self._ema_decay, self._seed = ema_decay, seed
+        self._ema_decay, self._seed, self._recompute = ema_decay, seed, recompute
         averaged = [] if ema_decay is None else model.trainable_variables
         self.ema_variables = [tf.Variable(tf.convert_to_tensor(variable.value)) for variable in averaged]
         self._gradients = self._gradients_of
@@ -141,7 +150,8 @@ class TrainingStep:
 
     def _gradients_of(self, clip, seed, step, frozen: tuple[str, ...], arguments: dict[str, Any]):
         """Traced once for all passes and parts of a batch that differ in nothing but clips and seed."""
-        return gradients(self._model, clip, _trained(self._model, frozen), seed, step, **arguments)
+        with recomputing(self._recompute):
+            return gradients(self._model, clip, _trained(self._model, frozen), seed, step, **arguments)
 
 
 def gradients(model: "VideoModel", clip, variables: Sequence[keras.Variable], seed, step, **arguments):

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from htsr.ops import recompute
+
 nest = tf.nest
 
 
@@ -36,6 +38,8 @@ def scan(step: Callable, xs: Any, state: Any, keep: Callable = lambda state: ())
     state = nest.map_structure(tf.convert_to_tensor, state)
     if length == 0:
         return state, nest.map_structure(lambda x: x[None][:0], keep(state))
+    if size := recompute.segment(length):
+        return recompute.in_segments(lambda state, xs: scan(step, xs, state, keep), xs, state, size)
     if length is None:
         length = tf.shape(first)[0]
         # XLA cannot read from an array of no elements, even in no step.

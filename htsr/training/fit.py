@@ -49,6 +49,7 @@ def fit(
     clip_norm: float | None = 10000.0,
     accumulate: int = 1,
     ema_decay: float | None = None,
+    recompute: int | None = None,
     jit_compile: bool | Literal["auto"] = "auto",
     deterministic: bool | Literal["auto"] = "auto",
     seed: int = 0,
@@ -86,7 +87,7 @@ def fit(
         schedule: ``constant``, ``cosine`` down to 0 at the last step, or ``onecycle`` (see ``OneCycle``), which also
             changes Adam's ``beta_1``.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
-        accumulate, ema_decay: as in ``VideoModel.compile``; validation is of the weights themselves, not of their
+        accumulate, ema_decay, recompute: as in ``VideoModel.compile``; validation is of the weights themselves, not of their
             averages.
         jit_compile: compile the step with XLA; ``auto`` does it where there is a GPU.
         deterministic: take operations that always give the same bits, without which a run does not resume exactly;
@@ -126,7 +127,7 @@ def fit(
     replicas = model.distribute_strategy
     with replicas.scope():
         optimizer = adam(rate, model.frozen_in_passes, epsilon=epsilon, weight_decay=weight_decay or None, name="adam")
-        model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile)
+        model.compile(optimizer, clip_norm, accumulate, ema_decay, seed, jit_compile, recompute)
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     agree = Agreement(replicas)

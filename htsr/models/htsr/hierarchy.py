@@ -11,6 +11,7 @@ from htsr.models.htsr import open_window
 from htsr.models.htsr.rssm import Normal, RSSMCell, State
 from htsr.models.htsr.scene import Latest, Scene, SceneLayer
 from htsr.ops import noise as noise_lib
+from htsr.ops.recompute import of_frames
 from htsr.ops.scan import scan
 
 
@@ -74,17 +75,19 @@ class Hierarchy(VideoModel):
 
     def encode(self, clip) -> list[tf.Tensor]:
         """The features of every level, ``(batch, ceil(time / temporal_factor ** level), features)``."""
-        batch, num_frames = tf.shape(clip)[0], _length(clip)
-        x = self.encoder(tf.reshape(clip, [-1, *self.frame_shape]))
-        embeds = [tf.cast(tf.reshape(x, [batch, num_frames, self.features]), tf.float32)]
-        skip = x
-        for level, stack in enumerate(self.stacks, 1):
+        embeds = of_frames(self._features, clip)
+        return [embeds[0], *(_window_sums(*level) for level in zip(embeds[1:], self.periods[1:], strict=True))]
+
+    def _features(self, frames) -> list[tf.Tensor]:
+        """The features of single frames ``(rows, height, width, channel)`` for every level."""
+        x = self.encoder(frames)
+        features, skip = [x], x
+        for stack in self.stacks:
             for layer in stack:
                 x = layer(x)
             skip = x + 0.1 * skip if self.dense_residual else x
-            frames = tf.cast(tf.reshape(skip, [batch, num_frames, self.features]), tf.float32)
-            embeds.append(_window_sums(frames, self.periods[level]))
-        return embeds
+            features.append(skip)
+        return [tf.cast(x, tf.float32) for x in features]
 
     def observe(self, embeds: Sequence[tf.Tensor], seeds, stochastic, seen=None, before=None, frame=0) -> list[Level]:
         """Filter all levels over a clip's features, slowest level first.
@@ -127,9 +130,7 @@ class Hierarchy(VideoModel):
 
     def generate(self, outputs) -> tf.Tensor:
         """What the levels alone say of a frame."""
-        frames = self.decoder(tf.reshape(outputs, [-1, outputs.shape[-1]]))
-        shape = [tf.shape(outputs)[0], _length(outputs), *frames.shape[1:]]
-        return tf.cast(tf.reshape(frames, shape), tf.float32)
+        return of_frames(lambda outputs: tf.cast(self.decoder(outputs), tf.float32), outputs)
 
     # ---- rollouts
 
