@@ -57,7 +57,10 @@ def timed(name: str, config: Config, repeats: int, count: bool) -> dict[str, Any
     """
     import tensorflow as tf
 
-    job = JOBS[name](config)
+    from htsr.config import check_named
+    from htsr.data import DATASETS
+
+    job = JOBS[name]({**config, "data": check_named("data", config["data"], DATASETS, reserved=("split",))})
     job.call()
     wall, processor = [], []
     for _ in range(repeats):
@@ -197,10 +200,11 @@ def _model(config: Config, clips):
     """A model with fresh weights, of the frames of the clips."""
     import keras
 
-    from htsr.models import build_model
+    from htsr.config import check_named
+    from htsr.models import MODELS, build_model
 
     keras.utils.set_random_seed(0)
-    return build_model(**{**config["model"], "frame_shape": list(clips.shape[1:])})
+    return build_model(**check_named("model", {**config["model"], "frame_shape": list(clips.shape[1:])}, MODELS))
 
 
 JOBS: dict[str, Callable[[Config], Job]] = {

@@ -197,4 +197,5 @@ def _environment(checkout: Path) -> dict[str, str]:
 
 
 def _failure(said: str) -> InputError:
-    return InputError(f"a measuring process failed: {next(iter(said.strip().splitlines()[-1:]), 'it said nothing')}")
+    last = next(iter(said.strip().splitlines()[-1:]), "it said nothing")
+    return InputError(f"a measuring process failed: {last.removeprefix('htsr.errors.InputError: ')}")

@@ -133,6 +133,8 @@ def test_a_process_that_fails_is_one_line(monkeypatch, tmp_path):
         (["--curve", "lenght"], "unknown curve 'lenght'; "),
         (["--values", "1,2"], "--values are those of a curve; give --curve, too"),
         (["--repeats", "0"], "--repeats must be a whole number of at least 1, not 0"),
+        (["--set", "data.digits=2"], "data: unknown key 'digits'; "),
+        (["--set", "model.unit=2"], "model: unknown key 'unit'; did you mean 'units'?"),
         (["--against", "docs"], "--against docs is no checkout of htsr: "),
     ],
 )
