@@ -13,7 +13,7 @@ from typing import Any
 from htsr.data.clips import Clips
 from htsr.errors import InputError
 from htsr.evaluation.baselines import BASELINES, MODEL, SERIES, TRUTH
-from htsr.evaluation.pictures import chosen_clips, draw_curves, predict_clip, save_pictures
+from htsr.evaluation.pictures import chosen_clips, draw_curves, predict_clips, save_pictures
 from htsr.evaluation.result import Result
 from htsr.metrics import Curves
 from htsr.metrics.statistics import holm, sign_flip_p_value
@@ -132,7 +132,7 @@ def _illustrate(
     for picture in pictures:
         rows = {}
         for name, model in models.items():
-            truth, samples = predict_clip(model, clips, picture["clip"], evaluations[name])
+            ((truth, samples),) = predict_clips(model, clips, [picture["clip"]], evaluations[name])
             rows |= {clips.label("truth"): truth, name: samples[0]}
         context = next(iter(evaluations.values()))["context"]
         drawn.append({**picture, **save_pictures(out, f"clip_{picture['clip']}", rows, context)})

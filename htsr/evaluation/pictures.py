@@ -1,6 +1,6 @@
 """Pictures of a result: its curves, and strips and GIFs of its clips, predicted again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,16 @@ def illustrate(result: Result, model: VideoModel, clips: Clips, num_pictures: in
     """
     settings, pictures = result.provenance, []
     draw_curves(result)
-    for picture in chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]:
-        truth, samples = predict_clip(model, clips, picture["clip"], settings)
-        difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
-        rows = {clips.label("truth"): truth, **label_futures(samples), "difference": difference}
-        drawn = save_pictures(result.folder, f"clip_{picture['clip']}", rows, settings["context"])
-        pictures.append({**picture, **drawn})
+    chosen = chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]
+    together = max(1, (settings["rows"] or 1) // settings["num_samples"])  # a group of rows costs the same however few count
+    for begin in range(0, len(chosen), together):
+        group = chosen[begin : begin + together]
+        predicted = predict_clips(model, clips, [picture["clip"] for picture in group], settings)
+        for picture, (truth, samples) in zip(group, predicted, strict=True):
+            difference = np.abs(truth.astype(np.int16) - samples[0]).astype(np.uint8)
+            rows = {clips.label("truth"): truth, **label_futures(samples), "difference": difference}
+            drawn = save_pictures(result.folder, f"clip_{picture['clip']}", rows, settings["context"])
+            pictures.append({**picture, **drawn})
     return pictures
 
 
@@ -59,16 +63,18 @@ def chosen_clips(curves: Curves, series: str) -> list[dict[str, Any]]:
     return [{"clip": index, "role": role, "rule": RULE, "psnr": float(score[index])} for index, role in roles.items()]
 
 
-def predict_clip(
-    model: VideoModel, clips: Clips, index: int, settings: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predict a clip as the evaluation of these settings did: truth and futures, uint8 ``(context + horizon, ...)``."""
+def predict_clips(
+    model: VideoModel, clips: Clips, indices: Sequence[int], settings: Mapping[str, Any]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Predict clips as the evaluation of these settings did: of each the truth ``(context + horizon, ...)``, and its
+    first futures, led by the context, ``(sample, context + horizon, ...)``, uint8."""
     context, horizon = settings["context"], settings["horizon"]
-    (clip,) = next(clips.examples(index + 1, index, 1))
-    chunks = predict(model, clip[None, :context], [index], settings)
-    predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES, 0], 0, 1)) for chunk in chunks], axis=1)
-    truth = to_bytes(clip[: context + horizon])
-    return truth, np.stack([np.concatenate([truth[:context], sample]) for sample in predicted])
+    known = np.concatenate([next(clips.examples(index + 1, index, 1)) for index in indices])[:, : context + horizon]
+    chunks = predict(model, known[:, :context], indices, settings)
+    predicted = np.concatenate([to_bytes(np.clip(chunk[:GIF_SAMPLES], 0, 1)) for chunk in chunks], axis=2)
+    truth = to_bytes(known)
+    seen = np.broadcast_to(truth[:, :context], (len(predicted), *truth[:, :context].shape))
+    return list(zip(truth, np.concatenate([seen, predicted], axis=2).swapaxes(0, 1), strict=True))
 
 
 def save_pictures(out: Path, name: str, rows: Mapping[str, np.ndarray], context: int) -> dict[str, str]:

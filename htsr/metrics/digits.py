@@ -114,8 +114,10 @@ class DigitReader:
         height, width = frames.shape[1:]
         centres = np.stack(np.divmod(positions.numpy(), width + -width % STRIDE), axis=-1)
         centres = np.minimum(centres, (height - 1, width - 1))  # the last cells may reach beyond the edges
-        ink = locate(crop(frames, centres))[1]
-        return centres, (shares.numpy() >= _LEAST_SHARE) & (ink >= EMPTY)
+        is_found = shares.numpy() >= _LEAST_SHARE
+        frame, place = np.nonzero(is_found)
+        is_found[frame, place] = locate(crop(frames[frame], centres[frame, place, np.newaxis]))[1][:, 0] >= EMPTY
+        return centres, is_found
 
     def _read_block(self, frames: np.ndarray, labels: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """Count, identity and place ``(3, frame)`` of ``(frame, height, width)``, labels and corners likewise."""

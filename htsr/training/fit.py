@@ -87,8 +87,8 @@ def fit(
         schedule: ``constant``, ``cosine`` down to 0 at the last step, or ``onecycle`` (see ``OneCycle``), which also
             changes Adam's ``beta_1``.
         clip_norm: global norm that gradients are clipped to; None clips nothing.
-        accumulate, ema_decay, recompute: as in ``VideoModel.compile``; validation is of the weights themselves, not of their
-            averages.
+        accumulate, ema_decay, recompute: as in ``VideoModel.compile``; validation is of the weights themselves, not of
+            their averages.
         jit_compile: compile the step with XLA; ``auto`` does it where there is a GPU.
         deterministic: take operations that always give the same bits, without which a run does not resume exactly;
             ``auto`` does it where there is neither a GPU, on which they are slow, nor XLA.

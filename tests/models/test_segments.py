@@ -11,7 +11,8 @@ from htsr.models import build_model
 from htsr.models.training_step import gradients
 from htsr.ops.recompute import recomputing
 
-WITHOUT_RECURRENCE = ("tiny_blocks", "simvp", "gsta", "swin", "wast", "st_resnet", "pde_driven", "pde_driven with skips")
+WITHOUT_RECURRENCE = ("tiny_blocks", "simvp", "gsta", "swin", "wast", "st_resnet", "pde_driven")
+WITHOUT_RECURRENCE += ("pde_driven with skips",)
 QUICK = ("htsr", "conv_lstm", "tiny_blocks")
 
 
