@@ -35,7 +35,7 @@ def illustrate(result: Result, model: VideoModel, clips: Clips, num_pictures: in
     settings, pictures = result.provenance, []
     draw_curves(result)
     chosen = chosen_clips(Curves.load(result.file(".npz"), "psnr"), MODEL)[:num_pictures]
-    together = max(1, (settings["rows"] or 1) // settings["num_samples"])  # a group of rows costs the same however few count
+    together = max(1, (settings["rows"] or 1) // settings["num_samples"])  # as many as fill a group of rows
     for begin in range(0, len(chosen), together):
         group = chosen[begin : begin + together]
         predicted = predict_clips(model, clips, [picture["clip"] for picture in group], settings)
