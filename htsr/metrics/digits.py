@@ -145,8 +145,8 @@ class DigitReader:
         height, width = tf.shape(frames)[1], tf.shape(frames)[2]
         cells = tf.pad(frames, [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)])
         share = tf.sigmoid(self._detector(cells, training=False))
-        is_peak = share == tf.nn.max_pool2d(share, _PEAK, 1, "SAME")
-        peaks = tf.where(is_peak, share, 0)
+        highest = tf.nn.max_pool2d(tf.nn.max_pool2d(share, (_PEAK, 1), 1, "SAME"), (1, _PEAK), 1, "SAME")
+        peaks = tf.where(share == highest, share, 0)
         shares, positions = tf.math.top_k(tf.reshape(peaks, [tf.shape(frames)[0], -1]), _FOUND)
         return positions, shares
 
