@@ -10,7 +10,7 @@ from htsr.errors import InputError
 from htsr.models import MODELS, build_model
 from htsr.training.adam import Adam
 
-# Weights that a few steps on two clips need not move: over the slowest level of HTSR there is nothing, and a ReLU of that
+# Weights that a few steps on two clips need not move: over the slowest level of HTSR there is nothing, and a ReLU of it
 # has no gradient; its walls are not met; what WaST normalises needs no bias; nobody says what the weather was.
 UNMOVED = {
     "htsr": {"htsr/cell2/top_down/kernel", "htsr/cell2/top_down/bias"},
