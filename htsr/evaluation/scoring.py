@@ -1,6 +1,8 @@
 """What is measured of a batch: every metric of the model and of the baselines, piece by piece of the horizon."""
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -96,26 +98,31 @@ class Scorer:
         still_features = {name: self._features(still) for name, still in stills.items()}
         pieces: dict[str, list[Values]] = {name: [] for name in (MODEL, *stills, TRUTH)}
         first_frames, begin = [], 0
-        for predicted in chunks:
-            chunk = np.where(np.isfinite(predicted), predicted, np.nan)  # clipping would make infinity white
-            end = begin + chunk.shape[2]
-            truth = future[:, begin:end]
-            truth_features = self._features(truth)
-            place = (labels, None if corners is None else corners[:, begin:end])
-            samples = [self._frames(sample, truth, truth_features, place, median) for sample in chunk]
-            pieces[MODEL].append({metric: np.stack([values[metric] for values in samples]) for metric in samples[0]})
-            if self._ensemble:
-                errors = ensemble_errors(np.clip(chunk, 0, 1), truth)
-                pieces[MODEL][-1] |= {metric: values[None] for metric, values in errors.items()}
-            for name, still in stills.items():
-                frames = np.broadcast_to(still, truth.shape)
-                values = self._frames(frames, truth, truth_features, place, median, still_features[name])
-                pieces[name].append({metric: array[None] for metric, array in values.items()})
-            if self._reader:
-                pieces[TRUTH].append({k: v[None] for k, v in self._reader.read(truth, *place).items()})
-            if self._fvd_frames is not None and begin < self._fvd_frames:
-                first_frames.append(chunk[:, :, : self._fvd_frames - begin])
-            begin = end
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy computes on one core at a time
+            for predicted in chunks:
+                chunk = np.where(np.isfinite(predicted), predicted, np.nan)  # clipping would make infinity white
+                end = begin + chunk.shape[2]
+                truth = future[:, begin:end]
+                truth_features = self._features(truth)
+                place = (labels, None if corners is None else corners[:, begin:end])
+                beside = (truth, truth_features, place, median)
+                samples = [pool.submit(self._frames, sample, *beside) for sample in chunk]
+                of_stills = {
+                    name: pool.submit(self._frames, np.broadcast_to(still, truth.shape), *beside, still_features[name])
+                    for name, still in stills.items()
+                }
+                if self._reader:
+                    pieces[TRUTH].append(_first_sample(self._reader.read(truth, *place)))
+                values = [sample.result() for sample in samples]
+                pieces[MODEL].append({metric: np.stack([value[metric] for value in values]) for metric in values[0]})
+                if self._ensemble:
+                    errors = ensemble_errors(np.clip(chunk, 0, 1), truth)
+                    pieces[MODEL][-1] |= _first_sample(errors)
+                for name, of_still in of_stills.items():
+                    pieces[name].append(_first_sample(of_still.result()))
+                if self._fvd_frames is not None and begin < self._fvd_frames:
+                    first_frames.append(chunk[:, :, : self._fvd_frames - begin])
+                begin = end
         scores = {
             name: {metric: np.concatenate([piece[metric] for piece in parts], axis=2) for metric in parts[0]}
             for name, parts in pieces.items()
@@ -152,3 +159,8 @@ class Scorer:
         for name, frames in {**videos, TRUTH: truth}.items():
             found[name] = {"i3d": self._video.features(frames)[None]}
         return found
+
+
+def _first_sample(values: Values) -> Values:
+    """The values ``(batch, time)`` as those of one sample."""
+    return {metric: array[None] for metric, array in values.items()}
