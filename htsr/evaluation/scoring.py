@@ -94,32 +94,16 @@ class Scorer:
             for FVD, empty without it.
         """
         stills = {name: baseline.predict(observed) for name, baseline in BASELINES.items()}
-        median = stills["median_frame"]
-        still_features = {name: self._features(still) for name, still in stills.items()}
+        features = {name: self._features(still) for name, still in stills.items()}
         pieces: dict[str, list[Values]] = {name: [] for name in (MODEL, *stills, TRUTH)}
         first_frames, begin = [], 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy computes on one core at a time
             for predicted in chunks:
                 chunk = np.where(np.isfinite(predicted), predicted, np.nan)  # clipping would make infinity white
                 end = begin + chunk.shape[2]
-                truth = future[:, begin:end]
-                truth_features = self._features(truth)
                 place = (labels, None if corners is None else corners[:, begin:end])
-                beside = (truth, truth_features, place, median)
-                samples = [pool.submit(self._frames, sample, *beside) for sample in chunk]
-                of_stills = {
-                    name: pool.submit(self._frames, np.broadcast_to(still, truth.shape), *beside, still_features[name])
-                    for name, still in stills.items()
-                }
-                if self._reader:
-                    pieces[TRUTH].append(_first_sample(self._reader.read(truth, *place)))
-                values = [sample.result() for sample in samples]
-                pieces[MODEL].append({metric: np.stack([value[metric] for value in values]) for metric in values[0]})
-                if self._ensemble:
-                    errors = ensemble_errors(np.clip(chunk, 0, 1), truth)
-                    pieces[MODEL][-1] |= _first_sample(errors)
-                for name, of_still in of_stills.items():
-                    pieces[name].append(_first_sample(of_still.result()))
+                for name, values in self._chunk(pool, chunk, future[:, begin:end], place, stills, features).items():
+                    pieces[name].append(values)
                 if self._fvd_frames is not None and begin < self._fvd_frames:
                     first_frames.append(chunk[:, :, : self._fvd_frames - begin])
                 begin = end
@@ -129,6 +113,22 @@ class Scorer:
             if parts
         }
         return scores, self._video_features(first_frames, future, stills)
+
+    def _chunk(self, pool: ThreadPoolExecutor, chunk, truth, place, stills, features) -> dict[str, Values]:
+        """Every metric ``(sample, batch, time)`` of each series over a piece of the horizon."""
+        beside = (truth, self._features(truth), place, stills["median_frame"])
+        jobs = {MODEL: [pool.submit(self._frames, sample, *beside) for sample in chunk]}
+        for name, still in stills.items():
+            frames = np.broadcast_to(still, truth.shape)
+            jobs[name] = [pool.submit(self._frames, frames, *beside, features[name])]
+        if self._reader:
+            jobs[TRUTH] = [pool.submit(self._reader.read, truth, *place)]
+        samples = {name: [job.result() for job in of_name] for name, of_name in jobs.items()}
+        found = {name: {metric: np.stack([v[metric] for v in vs]) for metric in vs[0]} for name, vs in samples.items()}
+        if self._ensemble:
+            errors = ensemble_errors(np.clip(chunk, 0, 1), truth)
+            found[MODEL] |= {metric: values[None] for metric, values in errors.items()}
+        return found
 
     def _frames(self, prediction, truth, truth_features, place, median, features=None) -> Values:
         """Every metric ``(batch, time)``; ``features`` of the prediction where they are known already."""
@@ -159,8 +159,3 @@ class Scorer:
         for name, frames in {**videos, TRUTH: truth}.items():
             found[name] = {"i3d": self._video.features(frames)[None]}
         return found
-
-
-def _first_sample(values: Values) -> Values:
-    """The values ``(batch, time)`` as those of one sample."""
-    return {metric: array[None] for metric, array in values.items()}
