@@ -17,12 +17,12 @@ from htsr.training.adam import Adam
 STEPS, BATCH = 2, 8
 
 
-def train(row, replicas, accumulate):
+def train(row, replicas, accumulate, recompute):
     keras.utils.set_random_seed(0)
     with replicas.scope():
         model = build_model(**row)
         optimizer = Adam(1e-3, model.frozen_in_passes, epsilon=1e-4, weight_decay=0.1, name="adam")
-        model.compile(optimizer, clip_norm=1.0, accumulate=accumulate, ema_decay=0.9)
+        model.compile(optimizer, clip_norm=1.0, accumulate=accumulate, ema_decay=0.9, recompute=recompute)
     clips = Clips(Noise((18, *model.frame_shape), 2 * BATCH), BATCH)
     stream = replicas.distribute_datasets_from_function(
         lambda context: clips.dataset(0, STEPS, strategy.shares(context, BATCH, accumulate))
@@ -35,7 +35,7 @@ def train(row, replicas, accumulate):
 
 
 if __name__ == "__main__":
-    name, accumulate, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    name, (accumulate, recompute, count) = sys.argv[1], map(json.loads, sys.argv[2:])
     replicas = strategy.make("mirrored", count)
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    print(json.dumps(train(ROWS[name], replicas, accumulate)))
+    print(json.dumps(train(ROWS[name], replicas, accumulate, recompute)))

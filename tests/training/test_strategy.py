@@ -94,11 +94,13 @@ def test_two_replicas_train_as_one_which_goes_on_from_there(config, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in ROWS), ("htsr", 2)])
-def test_every_model_trains_on_replicas_as_on_one(name, accumulate):
+@pytest.mark.parametrize(
+    ("name", "accumulate", "recompute"), [*((name, 1, "null") for name in ROWS), ("htsr", 2, "null"), ("htsr", 2, 5)]
+)
+def test_every_model_trains_on_replicas_as_on_one(name, accumulate, recompute):
     found = []
     for count in (1, 2, 4) if name == "htsr" else (1, 2):
-        arguments = [sys.executable, PROGRAM, name, str(accumulate), str(count)]
+        arguments = [sys.executable, PROGRAM, name, str(accumulate), str(recompute), str(count)]
         done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(json.loads(done.stdout.splitlines()[-1]))
