@@ -14,7 +14,7 @@ import tensorflow as tf
 from htsr.errors import InputError
 
 nest = tf.nest
-_FRAMES: ContextVar["Segments | None"] = ContextVar("frames", default=None)
+_SEGMENTS: ContextVar["Segments | None"] = ContextVar("segments", default=None)
 
 
 class Segments:
@@ -32,11 +32,11 @@ def recomputing(frames: int | None) -> Iterator[None]:
         InputError: nothing in the body could be cut into segments.
     """
     segments = None if frames is None else Segments(frames)
-    token = _FRAMES.set(segments)
+    token = _SEGMENTS.set(segments)
     try:
         yield
     finally:
-        _FRAMES.reset(token)
+        _SEGMENTS.reset(token)
     if segments is not None and not segments.used:
         raise InputError(
             f"train.recompute is {frames}, but there is nothing to recompute: the model has no recurrence over more "
@@ -49,7 +49,7 @@ def segment(length: int | None) -> int | None:
 
     Within a segment nothing is cut again.
     """
-    segments = _FRAMES.get()
+    segments = _SEGMENTS.get()
     return segments.frames if segments is not None and length is not None and length > segments.frames else None
 
 
@@ -66,23 +66,16 @@ def in_segments(function: Callable, xs: Any, state: Any, size: int) -> tuple[Any
     Returns:
         The last state and the nest of all ``ys``, ``(length, ...)``.
     """
-    _FRAMES.get().used = True
-    token = _FRAMES.set(None)
+    _SEGMENTS.get().used = True
+    token = _SEGMENTS.set(None)
     try:
-        length = nest.flatten(xs)[0].shape[0]
-        ys, begin = [], 0
-        for count, size_of in ((1, length % size), (length // size, size)):
-            end = begin + count * size_of
-            if end > begin:
-                part = nest.map_structure(
-                    lambda x, at=slice(begin, end), form=(count, size_of): tf.reshape(x[at], [*form, *_rest(x)]), xs
-                )
-                state, new = _recomputed(function, part, state, count)
-                ys.append(nest.map_structure(lambda y: tf.reshape(y, [-1, *_rest(y[0])]), new))
-            begin = end
+        pieces = []
+        for part in _cut(xs, size):
+            state, ys = _recomputed(function, part, state)
+            pieces.append(nest.map_structure(lambda y: tf.reshape(y, [-1, *_rest(y[0])]), ys))
     finally:
-        _FRAMES.reset(token)
-    return state, nest.map_structure(lambda *y: tf.concat(y, 0), *ys)
+        _SEGMENTS.reset(token)
+    return state, nest.map_structure(lambda *y: tf.concat(y, 0), *pieces)
 
 
 def of_frames(function: Callable, frames: tf.Tensor) -> Any:
@@ -101,13 +94,22 @@ def of_frames(function: Callable, frames: tf.Tensor) -> Any:
     return nest.map_structure(lambda y: tf.reshape(y, [*form, *_rest(y)]), ys)
 
 
+def _cut(xs: Any, size: int) -> list:
+    """Cut ``(length, ...)`` into segments, ``(count, size, ...)``; what is left over comes first, alone."""
+    count, left = divmod(nest.flatten(xs)[0].shape[0], size)
+    first = nest.map_structure(lambda x: x[None, :left], xs)
+    rest = nest.map_structure(lambda x: tf.reshape(x[left:], [count, size, *_rest(x)]), xs)
+    return [first, rest] if left else [rest]
+
+
 def _rest(x: tf.Tensor) -> list:
     """The sizes of all axes but the first, known ones as numbers."""
     return [n if n is not None else tf.shape(x)[axis] for axis, n in enumerate(x.shape) if axis]
 
 
-def _recomputed(function: Callable, xs: Any, state: Any, count: int) -> tuple[Any, Any]:
+def _recomputed(function: Callable, xs: Any, state: Any) -> tuple[Any, Any]:
     """``in_segments`` of ``xs`` that are cut already, ``(count, size, ...)``; so are the ``ys``."""
+    count = nest.flatten(xs)[0].shape[0]
     state = nest.map_structure(tf.convert_to_tensor, state)
     traced = tf.function(function, autograph=False).get_concrete_function(state, nest.map_structure(lambda x: x[0], xs))
     captured = _floats(traced.captured_inputs)
