@@ -83,7 +83,7 @@ def main() -> None:
     for name in [] if args.page else args.only:
         if not (path := _file(folder, name)).exists():
             content = measure(name, args.digits, args.seconds, args.logdir / folder.name)
-            path.write_text(json.dumps({**content, "machine": args.machine}, indent=1) + "\n")
+            path.write_text(json.dumps({**content, "machine": args.machine}) + "\n")
     found = {name: json.loads(path.read_text()) for name in MODELS if (path := _file(folder, name)).exists()}
     write_page(args.digits, args.seconds, found)
 
