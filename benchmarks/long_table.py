@@ -172,11 +172,11 @@ def write_page(digits: int, seconds: float, found: dict[str, dict]) -> None:
 
 def _table(metric: str, series: dict[str, dict]) -> dict:
     """Return a table of one metric: a row a model, best first at the middle of the horizon."""
-    form = f".{METRICS[metric]}f"
+    form, sign = f".{METRICS[metric]}f", -1 if metric_table.METRICS[metric].better == "higher" else 1
+    found = {name: [curves[metric][i] for i in SHOWN_AT] for name, curves in series.items() if metric in curves}
     rows = [
-        [name, *(f"{m:{form}} [{low:{form}}, {high:{form}}]" for m, low, high in (curves[metric][i] for i in SHOWN_AT))]
-        for name, curves in series.items()
-        if metric in curves
+        [name, *(f"{m:{form}} [{low:{form}}, {high:{form}}]" for m, low, high in found[name])]
+        for name in sorted(found, key=lambda name: sign * found[name][len(SHOWN_AT) // 2][0])
     ]
     return {
         "heading": f"{metric_table.METRICS[metric].label}, after",

@@ -228,7 +228,7 @@ def test_clip_norm_and_moving_average():
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
         ({"dtype": "bfloat16"}, "dtype must be float32 or mixed_bfloat16, received 'bfloat16'"),
         ({"dense_units": 0}, "dense_units must be a whole number of at least 1, not 0"),
-        ({"walls": False}, "walls=false is about the things of layers, but layers is 0; set layers or omit walls"),
+        ({"walls": False}, "walls=false is about the things of layers, but layers is 0; set layers, or walls=true"),
         ({"dense_layers": -1}, "free_nats and perceptual must be at least 0, received -1"),
         ({"perceptual": -1.0}, "perceptual must be at least 0, received .* and -1.0"),
     ],

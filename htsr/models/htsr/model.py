@@ -143,7 +143,7 @@ class HTSR(Hierarchy):
 
         require_int("layers", layers, 0)
         if not walls and not layers:
-            raise InputError("walls=false is about the things of layers, but layers is 0; set layers or omit walls")
+            raise InputError("walls=false is about the things of layers, but layers is 0; set layers, or walls=true")
         registers = still or layers or camera or flow
         if registers and imagine_from is None:
             raise InputError(
