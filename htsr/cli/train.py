@@ -125,11 +125,7 @@ def train(
         if chief:
             save_config(config, run / "config.yml")
             environment.save(run / "environment.json")
-        if not tf.config.list_physical_devices("GPU"):
-            print(
-                "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
-                file=sys.stderr,
-            )
+            _announce(tf.config.list_physical_devices("GPU"))
         keras.utils.set_random_seed(settings["seed"])
         if from_run is not None and chief:
             begin.begin_with(run, from_run)
@@ -138,11 +134,23 @@ def train(
         result = training.fit(model, clips, valid_clips, run, **settings)
         if chief:
             card.write_card(run)
+    following = f"; next: htsr evaluate --logdir {run}" if result.step == settings["steps"] else ""
     print(
-        f"{run} is at step {result.step} of {settings['steps']}; peak memory {environment.peak_memory_mib()} MiB",
+        f"{run} is at step {result.step} of {settings['steps']}; peak memory {environment.peak_memory_mib()} "
+        f"MiB{following}",
         file=sys.stderr,
     )
     return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _announce(gpus: list) -> None:
+    """Say what to expect of the first minute."""
+    if not gpus:
+        print(
+            "No GPU found: training on the CPU. The configs called laptop, and videos.yml, are sized for that.",
+            file=sys.stderr,
+        )
+    print("The first step takes longer than the others: the model's graph is built.", file=sys.stderr)
 
 
 def _check(settings: dict[str, Any]) -> None:
