@@ -3,7 +3,8 @@
     htsr train --config mmnist_laptop
     htsr train --config my_config.yml --set train.steps=1000
 
-The same command continues an interrupted training. The run folder is <logdir>/<name of the config>.
+The same command continues an interrupted training. The run folder is <logdir>/<name of the config>. With --show the
+command prints the config, every key with its value, and trains nothing.
 
 With several GPUs add --devices N. On several machines start the command on each with --workers HOST:PORT,HOST:PORT and
 --worker 0, 1, ...; the run folder must lie where all of them read and write.
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
+
 from htsr.checks import require_choice
 from htsr.config import check_named, check_section, differences, find_config, read_config, run_folder, save_config
 from htsr.errors import InputError
@@ -25,6 +28,8 @@ MAY_CHANGE = (
     "eval", "data.download", "train.checkpoint_every", "train.checkpoint_minutes", "train.keep_last",
     "train.keep_every",
 )  # fmt: skip
+
+SET_BY_PROGRAM = ("model", "clips", "valid_clips", "run")  # arguments of ``fit`` that no config has
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replicas.add_argument("--workers", help="train on several machines, host:port of each: strategy multiworker")
     parser.add_argument("--worker", type=int, help="which of the workers this is, counted from 0")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a config key")
+    parser.add_argument("--show", action="store_true", help="print every key of the config, defaults too, and stop")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,8 +61,32 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--workers and --worker belong together: the addresses of all, and which of them this one is")
     if workers or args.devices is not None:
         config["train"]["strategy"] = "multiworker" if workers else "mirrored"
+    if args.show:
+        return show(config)
     run = run_folder(args.logdir, path, args.name)
     return train(config, run, args.from_run, args.devices, workers, args.worker or 0)
+
+
+def show(config: dict[str, dict[str, Any]]) -> int:
+    """Print a config with every key that it may have."""
+    from htsr.runs import environment
+
+    environment.import_tensorflow_quietly()
+    from htsr.data import DATASETS
+    from htsr.evaluation.protocol import check_eval
+    from htsr.models import MODELS
+    from htsr.training.fit import fit
+
+    strategy = config["train"].pop("strategy", "one")
+    of_data = () if "frame_shape" in config["model"] else ("frame_shape",)
+    sections = {
+        "model": check_named("model", config["model"], MODELS, reserved=of_data),
+        "data": check_named("data", config["data"], DATASETS, reserved=("split",)),
+        "train": {"strategy": strategy, **check_section("train", config["train"], fit, reserved=SET_BY_PROGRAM)},
+        "eval": check_eval(config["eval"]),
+    }
+    print(yaml.safe_dump(sections, sort_keys=False), end="")
+    return 0
 
 
 def train(
@@ -94,9 +124,7 @@ def train(
 
     name = config["train"].pop("strategy", "one")  # not kept: a run may go on with another one
     require_choice("train.strategy", name, get_args(Name))
-    config["train"] = check_section(
-        "train", config["train"], training.fit, reserved=("model", "clips", "valid_clips", "run")
-    )
+    config["train"] = check_section("train", config["train"], training.fit, reserved=SET_BY_PROGRAM)
     data, settings = config["data"], config["train"]
     config["data"] = check_named("data", data, DATASETS, reserved=("split",))
     _check(settings)

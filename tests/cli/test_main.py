@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from command import ROOT, run, run_child
 
 from htsr import __version__
@@ -74,3 +75,17 @@ def test_aliases_show_their_own_names(script, missing):
     assert done.returncode == 2
     assert done.stderr.startswith(f"usage: {script} ")
     assert done.stderr.splitlines()[-1] == f"{script}: error: {missing}"
+
+
+@pytest.mark.parametrize("config", ["videos", "cms_lstm/mmnist_laptop"])
+def test_a_config_is_shown_with_every_key(config, tmp_path):
+    """What is printed is a config again, of the same meaning."""
+    done = run("train", "--config", config, "--show", "--set", "train.steps=7")
+    assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["train"]["steps"], shown["train"]["recompute"], shown["train"]["strategy"]) == (7, None, "one")
+    assert "frame_shape" not in shown["model"]  # which the data says
+    (tmp_path / "all.yml").write_text(done.stdout)
+    assert run("train", "--config", tmp_path / "all.yml", "--show").stdout == done.stdout
+    done = run("train", "--config", config, "--show", "--set", "eval.horzon=7")
+    assert (done.returncode, done.line) == (2, "error: eval: unknown key 'horzon'; did you mean 'horizon'?")
