@@ -105,8 +105,8 @@ def step(config: Config) -> Job:
     adam = schedules.OneCycleAdam if train["schedule"] == "onecycle" else Adam
     rate = schedules.learning_rate(*scheduled, model.num_passes)
     optimizer = adam(rate, model.frozen_in_passes, epsilon=train["epsilon"], weight_decay=train["weight_decay"] or None)
-    names = ("clip_norm", "accumulate", "ema_decay", "recompute")
-    model.compile(optimizer, **{name: train[name] for name in names}, jit_compile=compiled)
+    names = ("clip_norm", "accumulate", "ema_decay", "recompute")  # another checkout may not have all of them
+    model.compile(optimizer, **{name: train[name] for name in names if name in train}, jit_compile=compiled)
     batch = tf.constant(clips.batch(0))
     graph = tf.function(model.train_step, autograph=False, jit_compile=compiled)
 

@@ -76,8 +76,10 @@ def show(config: dict[str, dict[str, Any]]) -> int:
     from htsr.evaluation.protocol import check_eval
     from htsr.models import MODELS
     from htsr.training.fit import fit
+    from htsr.training.strategy import Name
 
     strategy = config["train"].pop("strategy", "one")
+    require_choice("train.strategy", strategy, get_args(Name))
     of_data = () if "frame_shape" in config["model"] else ("frame_shape",)
     sections = {
         "model": check_named("model", config["model"], MODELS, reserved=of_data),
