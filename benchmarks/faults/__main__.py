@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.faults import children, works
 from benchmarks.faults.case import KINDS, Case
-from benchmarks.faults.children import TRACEBACK, Ended
+from benchmarks.faults.children import STOPPED, TRACEBACK, Ended
 
 for module in ("signals", "disks", "damage", "surroundings"):  # in this order: a seed chooses by place
     importlib.import_module(f"benchmarks.faults.{module}")
@@ -109,6 +109,8 @@ def classes(name: str) -> tuple[str, ...]:
     """Which kinds of faults a work takes: as `Kind.works` has them."""
     if name == "checkpoints alone":
         return "all", "trainings"
+    if works.WORKS[name].workers:
+        return ("workers",)
     return ("all", "commands", "trainings", "models") if works.WORKS[name].trains else ("all", "commands", "others")
 
 
@@ -122,7 +124,7 @@ def judge(ended: Ended) -> str | None:
         return "a crash"
     if ended.status == 2 and "error:" in ended.output and not REMEDY.search(ended.output.split("error:")[-1]):
         return "no remedy"
-    if ended.status not in (0, 2, 130, 143, -1, -2, -9, -15):
+    if ended.status not in (0, 2, *STOPPED):
         return "a strange status"
     return None
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.faults.children import Child, Ended
-from benchmarks.faults.works import RUN, Made, Work, after_steps, finished_steps
+from benchmarks.faults.children import Child, Ended, Team
+from benchmarks.faults.works import RUN, Made, Work, after_steps, finished_steps, start
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir")
 
@@ -34,16 +34,16 @@ class Case:
         self.seen = 0  # the newest finished checkpoint that was seen, of a training
         self._damaged: set[int] = set()
 
-    def start(self, inside: Callable[[], None] = lambda: None) -> Child:
+    def start(self, inside: Callable[[], None] = lambda: None) -> Child | Team:
         def prepared():
             plots = sys.modules.get("htsr.report.plots")
             if plots and not self._pictures:
                 plots.save_training_curves = lambda *_: None
             inside()
 
-        return Child(self.work.command, self.folder, prepared)
+        return start(self.work, self.folder, prepared, self.draw)
 
-    def wait(self, child: Child) -> Ended:
+    def wait(self, child: Child | Team) -> Ended:
         return child.wait(self.look)
 
     def look(self) -> None:
@@ -84,7 +84,7 @@ class Kind(NamedTuple):
         group: under which it is counted.
         inject: starts the command of a case and disturbs it.
         works: of which commands: all, trainings (also of checkpoints alone), models (trainings with one), commands (all
-            but checkpoints alone), others (than trainings).
+            but checkpoints alone), others (than trainings); of trainings of two workers only: workers.
     """
 
     group: str

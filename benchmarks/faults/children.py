@@ -10,6 +10,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -25,6 +26,7 @@ from htsr.errors import lasting_output, one_line_errors
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "training")]
 TRACEBACK = 70  # status of a command that ended with an exception: a bug
+STOPPED = (130, 143, *(-number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)))
 
 
 def warm_up() -> None:
@@ -93,6 +95,35 @@ class Child:
         output = self._output.read_text(errors="replace").replace("\r", "\n") if self._output.exists() else ""
         self._output.unlink(missing_ok=True)
         return Ended(-99 if hung else os.waitstatus_to_exitcode(status), output)
+
+
+class Team:
+    """A training of two workers, one of which is disturbed.
+
+    Args:
+        arguments, folder: as of a ``Child``.
+        hit: which of them gets the signals, and ``inside``.
+        inside: called there before the command.
+    """
+
+    def __init__(self, arguments: Sequence[str], folder: Path, hit: int = 0, inside: Callable[[], None] | None = None):
+        with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+            addresses = ",".join(f"127.0.0.1:{found.getsockname()[1]}" for found in (first, second))
+        self.members = [
+            Child([*arguments, "--workers", addresses, "--worker", str(i)], folder, inside if i == hit else None)
+            for i in (0, 1)
+        ]
+        self._hit = self.members[hit]
+
+    def send(self, number: int) -> None:
+        """Send a signal to the one that is disturbed."""
+        self._hit.send(number)
+
+    def wait(self, look: Callable[[], None] = lambda: None, timeout: float = 1200.0) -> Ended:
+        """Wait until both have ended; return the worse end, and all that they printed."""
+        ends = [member.wait(look, timeout) for member in self.members]
+        worse = max(ends, key=lambda end: (end.status not in (0, 2, *STOPPED), end.status == 2, end.status != 0))
+        return worse._replace(output="\n".join(end.output for end in ends if end is not worse) + "\n" + worse.output)
 
 
 def _run(arguments: list[str], folder: Path, output: Path, inside: Callable[[], None] | None) -> None:

@@ -5,7 +5,8 @@ import signal
 import time
 
 from benchmarks.faults.case import Case, at_operation, kind
-from benchmarks.faults.children import Ended
+from benchmarks.faults.children import Child, Ended, Team
+from benchmarks.faults.works import after_steps
 
 
 def _signalled(case: Case, *numbers: int) -> Ended:
@@ -77,3 +78,33 @@ def frozen(case):
     time.sleep(case.draw.uniform(0, 0.5))
     child.send(signal.SIGKILL)
     return case.wait(child)
+
+
+def _at_a_step(case: Case, number: int) -> Child | Team:
+    """Start, with a signal to itself after a few steps."""
+    steps = case.draw.randrange(1, 10)
+    return case.start(lambda: after_steps(steps, lambda: os.kill(os.getpid(), number)))
+
+
+@kind("a worker of two is lost", "workers")
+def worker_killed(case):
+    return case.wait(_at_a_step(case, signal.SIGKILL))
+
+
+@kind("a worker of two is lost", "workers")
+def worker_killed_at_a_file_operation(case):
+    """Also before it has met the other one."""
+    return killed_at_a_file_operation(case)
+
+
+@kind("a worker of two is lost", "workers")
+def worker_frozen(case):
+    child = _at_a_step(case, signal.SIGSTOP)
+    time.sleep(case.made.seconds + case.draw.uniform(0, 20))
+    child.send(signal.SIGKILL)
+    return case.wait(child)
+
+
+@kind("a worker of two is stopped", "workers")
+def worker_stopped(case):
+    return case.wait(_at_a_step(case, case.draw.choice((signal.SIGTERM, signal.SIGINT))))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from benchmarks.faults.children import Child, Ended
+from benchmarks.faults.children import Child, Ended, Team
 from htsr.files import new_file
 from htsr.runs import checkpoints
 from htsr.runs.folder import RunLock
@@ -41,12 +42,14 @@ class Work(NamedTuple):
         model, data: of the config.
         command: the arguments of ``htsr``.
         out: what it makes: a run folder, or another one.
+        workers: whether two processes do it.
     """
 
     model: dict
     data: dict
     command: tuple[str, ...]
     out: Path = RUN
+    workers: bool = False
 
     @property
     def trains(self) -> bool:
@@ -59,6 +62,7 @@ WORKS = {
     "train, digits": Work(STUB, DIGITS, _TRAIN),
     "train, videos": Work(STUB, VIDEOS, _TRAIN),
     "train, HTSR": Work(HTSR, VIDEOS, _TRAIN),
+    "train, two workers": Work(STUB, DIGITS, _TRAIN, workers=True),
     "evaluate": Work(STUB, VIDEOS, ("evaluate", "--logdir", str(RUN), "--out", "result"), Path("result")),
     "prepare": Work(STUB, VIDEOS, ("prepare", "videos", "--out", "prepared", "--gray"), Path("prepared")),
     "predict": Work(
@@ -103,9 +107,18 @@ def begin(work: Work, folder: Path) -> None:
         np.save(folder / "videos" / f"{name}.npy", video)
 
 
+def start(
+    work: Work, folder: Path, inside: Callable[[], None] | None = None, draw: random.Random | None = None
+) -> Child | Team:
+    """Start the command of a work; of two workers the one that is disturbed is drawn."""
+    if work.workers:
+        return Team(work.command, folder, draw.randrange(2) if draw else 0, inside)
+    return Child(work.command, folder, inside)
+
+
 def run(work: Work, folder: Path, inside: Callable[[], None] | None = None) -> Ended:
     """Run the command of a work to its end."""
-    return Child(work.command, folder, inside).wait()
+    return start(work, folder, inside).wait()
 
 
 class Made(NamedTuple):
@@ -125,8 +138,7 @@ def make(name: str, folder: Path) -> Made:
     if not work.trains and work.command[0] != "prepare":
         _must(run(Work(work.model, work.data, _TRAIN), fresh))
     shutil.copytree(fresh, whole)
-    child = Child(work.command, whole)
-    _must(child.wait())
+    _must(run(work, whole))
     expected = results(work, whole)
     if not work.trains:
         return Made(fresh, None, expected, _seconds(work, fresh, folder / "again", expected))

@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
     """Decode, divide, report."""
     from htsr.checks import require_choice
     from htsr.data.video.cache import CachedVideos, Damaged, write_entry
-    from htsr.data.video.files import find_videos, frame_format
-    from htsr.data.video.windows import synthetic_note
-    from htsr.data.videos import listed_split, split_videos
+    from htsr.data.video.files import find_videos, frame_format, passed_over
+    from htsr.data.video.windows import SYNTHETIC, some, synthetic_note
+    from htsr.data.videos import SPLIT_FILE, listed_split, split_videos
 
     source, out = Path(args.videos), Path(args.out)
     if len(args.size) > 2:
@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{out} exists; give --out a new folder, or delete it first")
     found = find_videos(source)
     print(f"{source}: {len(found)} videos found")
+    others = passed_over(source, found) if source.is_dir() else []
+    if others := [name for name in others if Path(name).name not in (SPLIT_FILE, SYNTHETIC)]:
+        print(f"  passed over, since they are no videos: {some(others)}")
     listed = listed_split(source, [video.name for video in found])
 
     def divided(stored):

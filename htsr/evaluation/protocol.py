@@ -91,7 +91,12 @@ def save_protocol(protocol: Protocol, path: str | Path) -> None:
 def load_test_clips(protocol: Protocol) -> Clips:
     """The clips of a protocol, of context and horizon together."""
     frames = protocol.eval["context"] + protocol.eval["horizon"]
-    return load_clips(split=protocol.split, **protocol.data, seq_len=frames, batch_size=1)
+    try:
+        return load_clips(split=protocol.split, **protocol.data, seq_len=frames, batch_size=1)
+    except InputError as error:
+        raise InputError(
+            f"test clips of {frames} frames, eval.context (--open-loop-ctx) + eval.horizon (--horizon): {error}"
+        ) from None
 
 
 def find_results(run: Path, protocol: Protocol, manifest: Mapping[str, Any]) -> Path | None:

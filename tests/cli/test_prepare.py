@@ -29,6 +29,7 @@ def test_it_says_what_it_found_and_training_reads_the_result(videos, tmp_path):
     assert done.returncode == 0
     said = done.stdout
     assert "4 videos found" in said
+    assert "passed over, since they are no videos: notes.txt\n" in said
     assert "1.avi       20 frames  10 fps" in said
     assert "refused: video broken.mp4 cannot be decoded" in said
     assert all(f"{split}: 20 frames in 1: " in said for split in ("train", "valid", "test"))
@@ -48,6 +49,7 @@ def test_one_file(videos, tmp_path):
     done = run("prepare", videos / "1.avi", "--out", tmp_path / "one")
     assert done.returncode == 0
     assert "train: 14 frames in 1: 1.avi (frames 0 to 13)" in done.stdout
+    assert "passed over" not in done.stdout
     assert load_clips("videos", "test", datadir=str(tmp_path / "one"), batch_size=1, seq_len=3).shape == (3, 64, 64, 3)
 
 

@@ -135,6 +135,14 @@ def test_a_protocol_is_followed_to_the_letter(runs, evaluated, tmp_path, argumen
     assert message in line
 
 
+def test_clips_that_are_too_short_are_refused_by_the_flags_that_ask_for_them(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (60, 16, 16, 1), np.uint8))
+    made = protocol.make_protocol({"name": "videos", "datadir": str(tmp_path)}, EVAL | {"context": 20, "horizon": 50})
+    asked = r"clips of 70 frames, eval.context \(--open-loop-ctx\) \+ eval.horizon \(--horizon\): .* no video has 70 "
+    with pytest.raises(InputError, match=asked):
+        protocol.load_test_clips(made)
+
+
 def test_a_run_that_knows_other_persons_is_refused(tmp_path):
     run = make_run(tmp_path, "htsr", data={**DATA, "name": "kth", "persons": "standard"})
     asked = protocol.Protocol({"name": "kth", "persons": "htsr"}, EVAL)

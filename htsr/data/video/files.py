@@ -10,7 +10,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Literal, NamedTuple, get_args
 
@@ -109,6 +109,17 @@ def find_videos(folder: Path) -> list[Video]:
                 " or zip archives with videos"
             )
     return sorted(found, key=lambda video: video.name)
+
+
+def passed_over(folder: Path, videos: Iterable[Video]) -> list[str]:
+    """The names of files of a folder that are part of none of the videos found in it; archives are not looked into."""
+    used = {video.path for video in videos}
+    return [
+        shown(file.relative_to(folder))
+        for place, files in _walk(folder)
+        for file in sorted(files)
+        if not used.intersection((file, place)) and file.suffix.lower() != ".zip"
+    ]
 
 
 def is_prepared(folder: Path) -> bool:

@@ -92,7 +92,7 @@ class VideoWindows(WindowSource):
         if self.left_out:
             print(
                 f"{what}: {len(self.left_out)} of {len(segments)} sequences are shorter than {self._span} frames and"
-                f" left out: {_some(self.left_out)}",
+                f" left out: {some(self.left_out)}",
                 file=sys.stderr,
             )
         counts = [(segment.frames - self._span) // hop + 1 for segment in self._segments]
@@ -167,7 +167,7 @@ def by_folder(videos: Sequence[Video], folder: Path, split: str) -> list[Video]:
         else:
             others.append(video.name)
     if others and split == "train":
-        print(f"{folder}: {len(others)} videos outside train and test are left out: {_some(others)}", file=sys.stderr)
+        print(f"{folder}: {len(others)} videos outside train and test are left out: {some(others)}", file=sys.stderr)
     missing = [part for part, inside in parts.items() if not inside]
     if missing:
         raise InputError(f"{folder} has no videos in a folder {' or '.join(missing)}; put them into train and test")
@@ -187,7 +187,7 @@ def described(dataset: str, split: str, folder: Path) -> tuple[str, str | None]:
     return f"{dataset}, {split}" if note is None else f"{dataset} (synthetic), {split}", note
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(names[:_NAMES_SHOWN]) + more
