@@ -122,7 +122,7 @@ def train(
     from htsr.runs import begin, card
     from htsr.runs.folder import RunLock
     from htsr.training import fit as training
-    from htsr.training.strategy import Name, automatic, is_chief, make
+    from htsr.training.strategy import Name, automatic, is_chief, make, noticing_loss
 
     name = config["train"].pop("strategy", "one")  # not kept: a run may go on with another one
     require_choice("train.strategy", name, get_args(Name))
@@ -133,7 +133,7 @@ def train(
     settings["jit_compile"], settings["deterministic"] = automatic(settings["jit_compile"], settings["deterministic"])
     strategy = make(name, devices, workers, worker)
     chief = is_chief(strategy)
-    with RunLock(run) if chief else contextlib.nullcontext():
+    with noticing_loss(strategy, run), RunLock(run) if chief else contextlib.nullcontext():
         clips = load_clips(split="train", **config["data"])
         frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
         try:

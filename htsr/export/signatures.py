@@ -142,8 +142,8 @@ def _coded(frames: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def _outside(dtype: tf.DType) -> tf.DType:
-    """JSON and many clients know no bfloat16."""
-    return tf.float32 if dtype == tf.bfloat16 else dtype
+    """JSON and many clients know no floats of two bytes."""
+    return tf.float32 if dtype.is_floating else dtype
 
 
 def _paths(nest: Any, path: str = "") -> Iterator[str]:

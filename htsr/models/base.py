@@ -23,7 +23,7 @@ class VideoModel(keras.Model):
 
     Args:
         frame_shape: height, width and channels of a frame.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
 
     Attributes:
         stochastic: whether a context has more than one future.
@@ -39,8 +39,8 @@ class VideoModel(keras.Model):
     has_latents = False
 
     def __init__(self, frame_shape: tuple[int, int, int], dtype: str = "float32", **kwargs):
-        if dtype not in ("float32", "mixed_bfloat16"):
-            raise InputError(f"dtype must be float32 or mixed_bfloat16, received {dtype!r}")
+        if dtype not in ("float32", "mixed_bfloat16", "mixed_float16"):
+            raise InputError(f"dtype must be float32, mixed_bfloat16 or mixed_float16, received {dtype!r}")
         super().__init__(dtype=dtype, **kwargs)
         self.frame_shape = tuple(frame_shape)
         if len(self.frame_shape) != 3 or min(self.frame_shape) < 1:
@@ -115,7 +115,8 @@ class VideoModel(keras.Model):
                 segment is computed again when its gradient is taken: the same step, in less memory and more time. None
                 keeps all that gradients need.
         """
-        super().compile(optimizer=optimizer, jit_compile=jit_compile)
+        # The training step scales the loss itself.
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, auto_scale_loss=False)
         self.training_step = TrainingStep(self, clip_norm, accumulate, ema_decay, seed, recompute)
         optimizer.build(self.trainable_variables)
 

@@ -31,7 +31,7 @@ class BlockPredictor(VideoModel):
         frame_shape: height, width and channels of a frame.
         inputs: frames that a block is predicted from.
         block: frames of a block.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     stochastic = False

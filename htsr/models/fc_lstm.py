@@ -36,7 +36,7 @@ class FCLSTM(VideoModel):
         units: of the layers, the same in both stacks.
         peepholes: whether gates see the cell, each unit its own.
         context: frames that are read at the beginning of a training clip.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     stochastic = False

@@ -31,7 +31,7 @@ class STResNet(BlockPredictor):
         filters: channels of the maps.
         units: residual units of a branch. Published: 2, 4 and 12.
         external: numbers that are known beside the frames; 0 for no layers that read them.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     def __init__(

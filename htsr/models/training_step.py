@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A division by 255 on the device would be rounded otherwise: graphs multiply by the reciprocal.
 _FLOATS = np.arange(256, dtype=np.float32) / np.float32(255)
+_PATIENCE = 2000  # steps
 
 
 class TrainingPass(NamedTuple):
@@ -38,12 +39,36 @@ class TrainingPass(NamedTuple):
     arguments: Mapping[str, Any] = {}
 
 
+class LossScale:
+    """What the loss is multiplied by before its gradient is taken, and the gradient divided by, since float16 has no
+    numbers between 0 and 6e-8 (Micikevicius et al., "Mixed precision training", arXiv 1710.03740).
+
+    It is halved where a gradient overflows, in a step that is skipped, and doubled after `_PATIENCE` steps without.
+
+    Attributes:
+        factor: float32 scalar, from 1 on.
+        steps: int32 scalar, how many there were since it changed.
+    """
+
+    def __init__(self):
+        self.factor, self.steps = tf.Variable(2.0**15), tf.Variable(0)
+
+    def update(self, finite: bool) -> None:
+        """Take note of a step."""
+        steps = self.steps + 1
+        grown = steps == _PATIENCE
+        doubled = tf.minimum(2.0 * self.factor, 2.0**24)
+        self.factor.assign(tf.where(grown, doubled, self.factor) if finite else tf.maximum(self.factor / 2.0, 1.0))
+        self.steps.assign(tf.where(grown, 0, steps) if finite else 0)
+
+
 class TrainingStep:
     """One training step of a compiled model; ``VideoModel.compile`` explains the arguments.
 
     Attributes:
         distributed: whether the model is one of a ``tf.distribute`` strategy, be it of a single replica.
         ema_variables: the averages of the trainable variables, none without ``ema_decay``.
+        loss_scale: of a model that computes in float16, else None.
     """
 
     def __init__(
@@ -76,6 +101,7 @@ class TrainingStep:
         self._ema_decay, self._seed, self._recompute = ema_decay, seed, recompute
         averaged = [] if ema_decay is None else model.trainable_variables
         self.ema_variables = [tf.Variable(tf.convert_to_tensor(variable.value)) for variable in averaged]
+        self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
         self._gradients = self._gradients_of
         if not self.distributed or model.jit_compile:
             self._gradients = tf.function(
@@ -91,6 +117,7 @@ class TrainingStep:
 
     def take(self, part: TrainingPass, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take the optimiser step of one pass of a training step."""
+        scale = {} if self.loss_scale is None else {"loss_scale": self.loss_scale.factor.read_value()}
         loss, terms, grads = self._accumulated(part, noise_lib.fold(self._seed, step), step)
         if self.distributed:
             loss, terms, grads = tf.distribute.get_replica_context().all_reduce("MEAN", (loss, terms, grads))
@@ -102,7 +129,7 @@ class TrainingStep:
             tf.distribute.get_replica_context().merge_call(self._update, (finite, grads, _paths(part.frozen)))
         else:
             self._update(tf.distribute.get_strategy(), finite, grads, _paths(part.frozen))
-        return {"loss": loss, **terms, "grad_norm": norm}
+        return {"loss": loss, **terms, "grad_norm": norm, **scale}
 
     def _update(self, strategy, finite, grads, frozen) -> None:
         """Apply gradients that are finite; on all replicas together, each of which has the same ones."""
@@ -119,10 +146,14 @@ class TrainingStep:
                 optimizer.apply(grads, trained)
             for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
                 average.assign(decay * average + (1.0 - decay) * variable)
+            if self.loss_scale is not None:
+                self.loss_scale.update(finite=True)
             return tf.constant(0)
 
         def skip():
             optimizer.iterations.assign(optimizer.iterations + 1)  # which batches and noise are functions of
+            if self.loss_scale is not None:
+                self.loss_scale.update(finite=False)
             return tf.constant(0)
 
         tf.cond(strategy.experimental_local_results(finite)[0], apply, skip)
@@ -150,18 +181,22 @@ class TrainingStep:
 
     def _gradients_of(self, clip, seed, step, frozen: tuple[str, ...], arguments: dict[str, Any]):
         """Traced once for all passes and parts of a batch that differ in nothing but clips and seed."""
+        scale = None if self.loss_scale is None else self.loss_scale.factor
         with recomputing(self._recompute):
-            return gradients(self._model, clip, _trained(self._model, frozen), seed, step, **arguments)
+            return gradients(self._model, clip, _trained(self._model, frozen), seed, step, scale, **arguments)
 
 
-def gradients(model: "VideoModel", clip, variables: Sequence[keras.Variable], seed, step, **arguments):
-    """Return the loss of a batch, its terms, and the gradients for ``variables``."""
+def gradients(model: "VideoModel", clip, variables: Sequence[keras.Variable], seed, step, scale=None, **arguments):
+    """Return the loss of a batch, its terms, and the gradients for ``variables``; ``scale`` is the factor that these have
+    while they are computed, None for none."""
     with tf.GradientTape() as tape:
         terms = model.loss_terms(clip, seed, step, **arguments)
         terms = {name: tf.reduce_mean(term) for name, term in terms.items()}
         loss = model.total_loss(terms, clip.shape[1], step)
+        scaled = loss if scale is None else scale * loss
     values = [v.value for v in variables]
-    return loss, terms, tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    grads = tape.gradient(scaled, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return loss, terms, grads if scale is None else [grad / scale for grad in grads]
 
 
 def _paths(variables: Sequence[keras.Variable]) -> tuple[str, ...]:

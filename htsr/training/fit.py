@@ -21,8 +21,8 @@ from htsr.models.base import VideoModel
 from htsr.runs import checkpoints, trained_on
 from htsr.training import schedules
 from htsr.training.adam import Adam
-from htsr.training.loop import Cadence, Loop, Writer, ema_arrays
-from htsr.training.strategy import Agreement, automatic, is_chief, lost, shares
+from htsr.training.loop import Cadence, Loop, Writer, variables_beside
+from htsr.training.strategy import Agreement, automatic, is_chief, noticing_loss, shares
 from htsr.training.validation import Validation
 
 
@@ -154,16 +154,14 @@ def fit(
         writer = Writer(model, run, range(start, steps), validation, every, kept)
     whole = model.jit_compile and not model.training_step.distributed
     step = tf.function(lambda clip: replicas.run(model.train_step, (clip,)), autograph=False, jit_compile=whole)
-    with Loop(range(start, steps), log_every, agree, writer) as loop:
+    with noticing_loss(replicas, run), Loop(range(start, steps), log_every, agree, writer) as loop:
         try:
             for clip in stream if writer is None else writer.watch.batches(stream):
                 if loop.after(step(clip)):
                     break
-        except tf.errors.OpError as error:
+        except tf.errors.OpError:
             if clips.failure is not None:  # what went wrong while reading, in place of the pipeline's report of it
                 raise clips.failure from None
-            if not agree.alone:
-                raise lost(error, run) from None
             raise
     return Result(loop.step, loop.logs, loop.stopped_by)
 
@@ -201,7 +199,8 @@ def _restore(model: VideoModel, run: Path) -> int:
         # Where a run begins with the slots of another one, the schedule is its own.
         arrays = arrays if step else {**checkpoints.model_arrays(model.optimizer, "optimizer"), **arrays}
         checkpoints.assign_model(model.optimizer, arrays, "optimizer")
-    for name, variable in zip(ema_arrays(model), model.training_step.ema_variables, strict=True):
-        variable.assign(arrays.get(name, arrays[f"model/{name[4:]}"]))
+    for name, variable in variables_beside(model).items():
+        # A run that begins with the weights of one without averages, or of another precision.
+        variable.assign(arrays.get(name, arrays.get(name.replace("ema/", "model/", 1), variable)))
     print(f"resuming {run} at step {step}", file=sys.stderr)
     return step

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from htsr.errors import InputError
@@ -81,7 +81,7 @@ class Writer:
         arrays = {
             **checkpoints.model_arrays(self._model),
             **checkpoints.model_arrays(self._model.optimizer, "optimizer"),
-            **ema_arrays(self._model),
+            **{name: variable.numpy() for name, variable in variables_beside(self._model).items()},
         }
         checkpoints.save(self._run / "model", step, arrays, score=score, log=self._log.path, **self._kept)
         self._saved_at = time.monotonic()
@@ -155,11 +155,13 @@ class Loop:
             names = ("loss", *(name for name in logs if name != "loss"))
             self.logs = {name: float(self._agree.own(logs[name])) for name in names}
             finite = all(map(math.isfinite, self.logs.values()))
-            self._skipped = 0 if finite else self._skipped + 1
+            overflow = math.isfinite(self.logs["loss"]) and self.logs.get("loss_scale", 1.0) > 1.0
+            self._skipped = 0 if finite or overflow else self._skipped + 1
             if self._writer is not None and finite:
                 self._writer.watch.step(step, self.logs)
             elif self._writer is not None:
-                self._writer.say(f"step {step} is skipped: its loss or gradient is not finite")
+                why = "gradient overflowed; the loss scale is halved" if overflow else "loss or gradient is not finite"
+                self._writer.say(f"step {step} is skipped: its {why}")
             if self._skipped == MAX_SKIPPED:
                 _refuse_nonfinite(step, self.logs)
         self._unseen = []
@@ -172,14 +174,14 @@ class Loop:
             self._writer.say("stopping after this step; press Ctrl-C again to stop without saving")
 
 
-def ema_arrays(model: VideoModel) -> dict[str, np.ndarray]:
-    """Return the averages of the weights as arrays by name, where they are kept."""
-    if not model.training_step.ema_variables:
-        return {}
+def variables_beside(model: VideoModel) -> dict[str, tf.Variable]:
+    """What a training has beside weights and optimiser, by names for checkpoints: averages of weights, a loss scale."""
+    step = model.training_step
     paths = [v.path.removeprefix(model.name + "/") for v in model.trainable_variables]
-    return {
-        f"ema/{path}": variable.numpy() for path, variable in zip(paths, model.training_step.ema_variables, strict=True)
-    }
+    found = {f"ema/{path}": average for path, average in zip(paths, step.ema_variables, strict=False)}
+    if step.loss_scale is not None:
+        found |= {"loss_scale/factor": step.loss_scale.factor, "loss_scale/steps": step.loss_scale.steps}
+    return found
 
 
 def _refuse_nonfinite(step: int, logs: dict[str, float]) -> None:

@@ -1,8 +1,9 @@
 """Replicas of a model: one device, all devices of a machine, or several machines (``tf.distribute``)."""
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,9 +151,19 @@ class Agreement:
         return self._strategy.experimental_local_results(value)[0]
 
 
-def lost(error: Exception, run: Path) -> ConnectionError:
-    """What to say when another worker has gone."""
-    return ConnectionError(
-        f"another worker was lost ({' '.join(str(error).split())[:120]}); start the same command on all workers again: "
-        f"it goes on from the last checkpoint in {run}"
-    )
+@contextlib.contextmanager
+def noticing_loss(strategy: tf.distribute.Strategy, run: Path) -> Iterator[None]:
+    """Where there are several workers, say that another one has gone in place of TensorFlow's report of it.
+
+    Raises:
+        ConnectionError: an operation has failed, but not for want of memory.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if num_workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            raise
+        raise ConnectionError(
+            f"another worker was lost ({' '.join(str(error).split())[:120]}); start the same command on all workers "
+            f"again: it goes on from the last checkpoint in {run}"
+        ) from None

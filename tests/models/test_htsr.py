@@ -226,7 +226,7 @@ def test_clip_norm_and_moving_average():
         ({"channels_mult": 0.04, "frame_shape": (128, 128, 1)}, "channels_mult must be at least 1/16"),
         ({"channels_mult": float("nan")}, "channels_mult must be at least 1/32, received nan"),
         ({"frame_stddev": 0.0}, "frame_stddev must be above 0"),
-        ({"dtype": "bfloat16"}, "dtype must be float32 or mixed_bfloat16, received 'bfloat16'"),
+        ({"dtype": "bfloat16"}, "dtype must be float32, mixed_bfloat16 or mixed_float16, received 'bfloat16'"),
         ({"dense_units": 0}, "dense_units must be a whole number of at least 1, not 0"),
         ({"walls": False}, "walls=false is about the things of layers, but layers is 0; set layers, or walls=true"),
         ({"dense_layers": -1}, "free_nats and perceptual must be at least 0, received -1"),

@@ -240,7 +240,7 @@ def test_the_memory_is_saved_and_loaded():
         ({"context": 8}, "context and long_frames must be at least 9, .* received 8 and 11"),
         ({"long_frames": 8}, "context and long_frames must be at least 9, .* received 9 and 8"),
         ({"output": "relu"}, "output must be one of linear, sigmoid, received 'relu'"),
-        ({"dtype": "float16"}, "dtype must be float32 or mixed_bfloat16"),
+        ({"dtype": "float16"}, "dtype must be float32, mixed_bfloat16 or mixed_float16"),
     ],
 )
 def test_refused(arguments, message):

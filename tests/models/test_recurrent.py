@@ -126,7 +126,7 @@ def test_learning_rate_counts_training_steps():
         ({"context": 0}, "context and sampling_steps must be at least 1, received 0"),
         ({"scored_from": 0}, "scored_from must be at least 1, received 0"),
         ({"cell": {"name": "conv_lstm", "se": [3]}}, "SE scales must divide the grid of 4x4, which 3 does not"),
-        ({"dtype": "float16"}, "dtype must be float32 or mixed_bfloat16, received 'float16'"),
+        ({"dtype": "float16"}, "dtype must be float32, mixed_bfloat16 or mixed_float16, received 'float16'"),
         ({"patch_order": "rows"}, "patch_order must be one of"),
         ({"sampling": "Scheduled"}, "sampling must be one of scheduled, reverse, none, received 'Scheduled'"),
         ({"loss": "mse"}, "loss must be one of l2, l1_l2, received 'mse'"),

@@ -47,7 +47,7 @@ class CrevNet(NextFramePredictor):
         window: frames of a window, 3 or 1.
         blocks: of each stage of the autoencoder. Every stage halves rows and columns.
         layers: of the predictor.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     def __init__(

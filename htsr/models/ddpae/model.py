@@ -74,7 +74,7 @@ class DDPAE(VideoModel):
         units: of the LSTMs.
         scale: of the components, to begin with; objects have half the sides of a frame.
         context: frames that are read at the beginning of a training clip.
-        dtype: ``float32`` or ``mixed_bfloat16``, of the convolutions.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``, of the convolutions.
     """
 
     def __init__(

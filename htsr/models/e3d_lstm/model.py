@@ -28,7 +28,7 @@ class E3DLSTM(NextFramePredictor):
             training. Time and memory of a step grow with it.
         remember: whether the memory is kept from step to step; OpenSTL's is not, by mistake, and its weights need that.
         context, loss, sampling, sampling_steps: as in ``RecurrentPredictor``.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     exports = frozenset({"tflite"})

@@ -60,7 +60,7 @@ class LMCMemory(VideoModel):
             which are the long window.
         warmup_horizon: frames predicted in them, where clips have as many.
         output: ``linear``, as published for Moving MNIST, or ``sigmoid``, as published for KTH.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
 
     Deviation: what a phase does not train stays as it is. In the original, with the PyTorch of its time, gradients set
     to zero still moved the memory in the second phase, by the momentum left from the first.

@@ -62,7 +62,7 @@ class PDEDriven(VideoModel):
             training as well; otherwise it is that of the first one to predict.
         sigmoid: whether a logistic function ends the decoder.
         autoencoding, invariance, forecast, regularisation: weights of the terms.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     stochastic = False

@@ -43,7 +43,7 @@ class PhyDNet(NextFramePredictor):
         context: true frames at the beginning of a training clip.
         sampling_steps: training steps over which the probability of true frames after the context falls from 1 to 0.
             Published: 333 epochs.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
 
     Deviation: OpenSTL minimises the squared difference of this loss from the frames, by mistake; biases start at 0, not
     uniformly random; the probability falls at every step, not after every epoch.

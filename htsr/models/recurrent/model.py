@@ -53,7 +53,7 @@ class RecurrentPredictor(NextFramePredictor):
         decoupling: weight of the decoupling loss of PredRNN-V2 (Wang et al., arXiv 2103.09504, Eq. 5), for ``st_lstm``:
             how alike what a layer adds to its cell and to its memory is, the absolute cosine over space of both after a
             1x1 convolution that the layers share, means over channels, layers and steps; beside a mean squared error.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
 
     Deviation: biases start at 0, not uniformly random.
     """

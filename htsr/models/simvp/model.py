@@ -32,7 +32,7 @@ class SimVP(BlockPredictor):
         translator: a name, or a mapping of ``name``, ``filters``, ``depth``, ``mlp_ratio`` and ``drop_path``; see
             ``make_translator``.
         divergence: weight of the differential divergence, 0.1 in TAU.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     def __init__(

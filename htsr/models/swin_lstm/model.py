@@ -35,7 +35,7 @@ class SwinLSTM(NextFramePredictor):
         drop_path: share of clips for which a branch of a block is left out in training, drawn at every step: of B in
             every block, of D rising linearly from 0 on the way down and falling back on the way up.
         context: true frames at the beginning of a training clip.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     exports = frozenset({"tflite"})

@@ -39,7 +39,7 @@ class WaST(BlockPredictor):
         drop_path: share of clips for which a branch of the last block is dropped in training; of the first one it is
             0, in between on the line.
         drop_from: training steps before a branch is dropped. Published: 20 epochs.
-        dtype: ``float32`` or ``mixed_bfloat16``.
+        dtype: ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
     """
 
     def __init__(
