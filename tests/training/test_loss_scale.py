@@ -33,6 +33,25 @@ def test_small_gradients_do_not_vanish():
     assert abs(norms["unscaled"] / norms["wide"] - 1.0) > 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
+def test_every_model(row):
+    """It begins with float32's loss, finds a scale that its gradients bear, and predicts."""
+    settings = {name: value for name, value in ROWS[row].items() if name != "dtype"}
+    wide, narrow = build_model(**settings), build_model(**settings, dtype="mixed_float16")
+    narrow.set_weights(wide.get_weights())
+    time = max(10, wide.min_context + 1)
+    clip = tf.constant(np.random.default_rng(0).random((2, time, *wide.frame_shape), np.float32))
+    for model in (wide, narrow):
+        model.compile(keras.optimizers.Adam(1e-4))
+    want, step = wide.train_step(clip), tf.function(narrow.train_step, autograph=False)
+    logs = [{name: float(value) for name, value in step(clip).items()} for _ in range(20)]
+    assert abs(logs[0]["loss"] / float(want["loss"]) - 1.0) < 0.1
+    assert np.isfinite([log["loss"] for log in logs]).all()
+    assert np.isfinite([log["grad_norm"] for log in logs[-3:]]).any()
+    assert np.isfinite(narrow.rollout(clip[:, : time - 1], 3)).all()
+
+
 def test_the_scale_follows_what_overflows():
     scale = LossScale()
     scale.update(finite=False)
