@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -163,7 +164,8 @@ def noticing_loss(strategy: tf.distribute.Strategy, run: Path) -> Iterator[None]
     except tf.errors.OpError as error:
         if num_workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
+        reason = " ".join(re.sub(r"{{.*?}}", "", str(error)).split())[:120]
         raise ConnectionError(
-            f"another worker was lost ({' '.join(str(error).split())[:120]}); start the same command on all workers "
-            f"again: it goes on from the last checkpoint in {run}"
+            f"another worker was lost ({reason}); start the same command on all workers again: it goes on from the last "
+            f"checkpoint in {run}"
         ) from None
