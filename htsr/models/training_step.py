@@ -187,8 +187,8 @@ class TrainingStep:
 
 
 def gradients(model: "VideoModel", clip, variables: Sequence[keras.Variable], seed, step, scale=None, **arguments):
-    """Return the loss of a batch, its terms, and the gradients for ``variables``; ``scale`` is the factor that these have
-    while they are computed, None for none."""
+    """Return the loss of a batch, its terms, and the gradients for ``variables``; ``scale`` is the factor that these
+    have while they are computed, None for none."""
     with tf.GradientTape() as tape:
         terms = model.loss_terms(clip, seed, step, **arguments)
         terms = {name: tf.reduce_mean(term) for name, term in terms.items()}

@@ -166,6 +166,6 @@ def noticing_loss(strategy: tf.distribute.Strategy, run: Path) -> Iterator[None]
             raise
         reason = " ".join(re.sub(r"{{.*?}}", "", str(error)).split())[:120]
         raise ConnectionError(
-            f"another worker was lost ({reason}); start the same command on all workers again: it goes on from the last "
-            f"checkpoint in {run}"
+            f"another worker was lost ({reason}); start the same command on all workers again: it goes on from the "
+            f"last checkpoint in {run}"
         ) from None
