@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,7 @@ def make(
             "train.strategy=multiworker needs the workers: --workers host:port,host:port and --worker 0, 1, ..., or the"
             " environment variable TF_CONFIG"
         )
+    print("waiting for the other workers to start", file=sys.stderr, flush=True)
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 

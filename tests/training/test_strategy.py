@@ -124,6 +124,7 @@ def test_a_lost_worker_ends_the_others_and_the_same_command_goes_on(config, tmp_
     first[1].kill()
     outputs, statuses = finish(*first)
     assert statuses == [2, -signal.SIGKILL]
+    assert "waiting for the other workers to start" in outputs[0]
     assert "error: another worker was lost" in outputs[0].splitlines()[-1]
     outputs, statuses = finish(*workers())
     assert statuses == [0, 0], outputs
