@@ -26,7 +26,8 @@ from htsr.errors import lasting_output, one_line_errors
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "training")]
 TRACEBACK = 70  # status of a command that ended with an exception: a bug
-STOPPED = (130, 143, *(-number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)))
+SIGNALS = (signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+STOPPED = (130, 143, *(-number for number in SIGNALS))
 
 
 def warm_up() -> None:
@@ -35,6 +36,7 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(htsr.__path__, "htsr."):
         if module.name not in ("htsr.__main__", "htsr.export.onnx"):
             importlib.import_module(module.name)
+    sys.modules["htsr.training.strategy"]._PATIENCE = 60
     sys.modules["htsr.models"].MODELS["stub"] = importlib.import_module("stub_model").Stub
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ import tensorflow as tf
 
 from htsr.checks import require_int
 from htsr.errors import InputError
+
+_PATIENCE = 600  # seconds
 
 Name = Literal["one", "mirrored", "multiworker"]
 
@@ -51,8 +54,27 @@ def make(
             "train.strategy=multiworker needs the workers: --workers host:port,host:port and --worker 0, 1, ..., or the"
             " environment variable TF_CONFIG"
         )
-    print("waiting for the other workers to start", file=sys.stderr, flush=True)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    with _waiting():
+        return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """While TensorFlow waits for the other workers, which no exception ends, and no other thread runs: let Ctrl-C end
+    the process, and the alarm clock after `_PATIENCE`."""
+    print(
+        f"waiting for the other workers to start; an alarm ends this one if they have not in {_PATIENCE // 60} minutes",
+        file=sys.stderr,
+        flush=True,
+    )
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGALRM)}
+    signal.alarm(_PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _devices(count: int | None) -> list[str]:

@@ -131,6 +131,21 @@ def test_a_lost_worker_ends_the_others_and_the_same_command_goes_on(config, tmp_
     assert_alike(tmp_path / "two" / "tiny", tmp_path / "one" / "tiny")
 
 
+def test_a_worker_that_waits_in_vain_can_be_stopped_and_ends(monkeypatch):
+    """TensorFlow waits where neither exceptions nor Python's handlers reach it."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def wait():
+        handlers = {signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
+        return handlers, 590 < signal.getitimer(signal.ITIMER_REAL)[0] <= 600
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", wait)
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert strategy.make("multiworker") == ({signal.SIG_DFL}, True)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_shares_are_the_batch(replicas, accumulate):
