@@ -3,6 +3,8 @@
 import tensorflow as tf
 
 _PAIRS = 4.0  # of moments, from which on a lag is believed
+_APART = 0.1  # brightness; what differs more from its average is hardly believed
+_ROUNDS = 4  # of averaging and looking what differs
 _FORGETTING = 0.98  # weight of a moment when a period is looked for, relative to that of the next one
 
 
@@ -35,6 +37,29 @@ def unlikeness(colour, visible) -> tf.Tensor:
     squares += tf.linalg.matrix_transpose(squares) - 2.0 * tf.matmul(colour, colour, transpose_b=True)
     usual = tf.reduce_sum(energy, [2, 3]) / (tf.reduce_sum(tf.reduce_max(visible, -1), 2) + 1e-3) + 1.0
     return tf.nn.relu(squares) / usual[..., None, None]
+
+
+def believed(crops, weights) -> tf.Tensor:
+    """Crops as far as they can be believed, pixel by pixel: each counts the less, the farther it is from the average of
+    those that look the same (an M-estimator, Geman & McClure 1985, by iteratively reweighted averages).
+
+    What covered a thing at some moment, or was cut out a little off, is left out so, and averages stay sharp.
+
+    Args:
+        crops: colour, coverage and visibility, all times visibility, ``(batch, K, n, channel + 2, height, width)``.
+        weights: of the crops in the average for each of them, ``(batch, K, n, n)``.
+
+    Returns:
+        The crops with less visibility.
+    """
+    colour, flat = crops[:, :, :, :-2] / (crops[:, :, :, -1:] + 1e-3), tf.concat([tf.shape(crops)[:3], [-1]], 0)
+    found = crops
+    for _ in range(_ROUNDS):
+        mean = tf.reshape(tf.matmul(weights, tf.reshape(found, flat)), tf.shape(crops))
+        mean = mean[:, :, :, :-2] / (mean[:, :, :, -1:] + 1e-3)
+        apart = tf.reduce_sum(tf.square(colour - mean), 3, keepdims=True) / _APART**2
+        found = crops * (tf.square(1.0 / (1.0 + apart)) + 1e-3)
+    return found
 
 
 def period_of(unlike, usable) -> tf.Tensor:

@@ -16,7 +16,7 @@ from htsr.models.htsr.background import median, uncovered
 from htsr.models.htsr.camera import Camera
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.flow import Flow
-from htsr.models.htsr.looks import period_of, shifted, unlikeness
+from htsr.models.htsr.looks import believed, period_of, shifted, unlikeness
 from htsr.models.htsr.motion import Motion, Walls
 from htsr.models.htsr.recurrence import Recurring, a_period_before, weights_of
 
@@ -215,7 +215,7 @@ class SceneLayer(keras.layers.Layer):
         steady = tf.stop_gradient(steady)
         wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - steady)
         tracks = tracks._replace(places=steady + wobble)
-        away = _by_thing(tracks.places - tracks.centre[:, None])
+        away = tf.stop_gradient(self._by_whole_pixels(_by_thing(tracks.places - tracks.centre[:, None])))
         things = self._things(frames, far, scene.background, tracks, away, _by_thing(wobble), _fixed(last))
         background = tf.stop_gradient(uncovered(frames, seen, things.crops, away, scene.background))
         speed = tf.minimum(tf.reduce_max(tf.abs(things.motion.velocity), [1, 2]), 2.0)
@@ -248,7 +248,13 @@ class SceneLayer(keras.layers.Layer):
         steady = shifted(cut, wobble - away)
         unlike = unlikeness(steady[:, :, :, :-2], steady[:, :, :, -1])
         period = period_of(unlike, usable)
-        return Things(crops, unlike, period, wobble, tracks.centre, last)
+        things = Things(crops, unlike, period, wobble, tracks.centre, last)
+        return things._replace(crops=believed(crops, tf.stop_gradient(self._weights(things, unlike))))
+
+    def _by_whole_pixels(self, away) -> tf.Tensor:
+        """How far things have moved, rounded as far as things are known to move by whole pixels."""
+        share = tf.clip_by_value(0.5 + 10.0 * self.whole_pixels, 0.0, 1.0)
+        return away + share * tf.stop_gradient(tf.round(away) - away)
 
     def _weights(self, things: Things, unlike):
         """Of the moments, for looks that differ from them by ``unlike`` ``(batch, K, looks, n)``."""
@@ -302,8 +308,7 @@ class SceneLayer(keras.layers.Layer):
         colour, cover, visible = tf.split(seen, [channels, 1, 1], 3)
         share = 1.0 / (visible + 1e-3)
         share *= _smoothstep((cover * share - 0.05) / 0.2)
-        away = places - things.centre[:, :, None]
-        away += tf.sigmoid(10.0 * self.whole_pixels) * tf.stop_gradient(tf.round(away) - away)
+        away = self._by_whole_pixels(places - things.centre[:, :, None])
         looks = tf.transpose(shifted(tf.concat([colour, cover], 3) * share, away), [1, 0, 2, 4, 5, 3])
         frames = scene.background[:, None]
         for k in range(self.num_things):
