@@ -14,8 +14,7 @@ class WindowSource:
     """Base class of a dataset: ``num_clips`` windows of one shape, and what is known about them.
 
     A subclass sets ``shape`` and ``num_clips`` and defines ``window``. It overrides those of the other attributes that
-    it knows something about; whoever reads them never has to ask whether they are there. A new kind of companion of the
-    frames (actions, say) is one more line here, and one more array in `htsr.data.clips.Clips`.
+    it knows something about; whoever reads them never has to ask whether they are there.
 
     Attributes:
         shape: of a window, (time, height, width, channel).

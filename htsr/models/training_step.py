@@ -31,7 +31,7 @@ class TrainingPass(NamedTuple):
     Attributes:
         clip: the batch of clips.
         frozen: variables that the step leaves as they are, with their slots in the optimiser.
-        arguments: further ones of ``loss_terms``.
+        arguments: further ones of ``loss_terms``, the same for all parts of a batch.
     """
 
     clip: tf.Tensor
