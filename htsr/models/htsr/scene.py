@@ -123,7 +123,8 @@ class SceneLayer(keras.layers.Layer):
     """Registers a scene and draws it; what it learns holds for all clips of a dataset.
 
     That is: where things turn round and how; how far looks have to agree for two moments to be averaged; whether things
-    move by whole pixels; and which of the pictures to believe (``Compositor``).
+    move by whole pixels; whether, where they meet, one covers the other or the lighter of them is seen; and which of
+    the pictures to believe (``Compositor``).
 
     Args:
         num_things: things that move, 0 for a background alone.
@@ -153,6 +154,8 @@ class SceneLayer(keras.layers.Layer):
             return
         self.likeness = variable("likeness", (), 0.3)
         self.whole_pixels = variable("whole_pixels", (), 0.0)
+        if self.num_things > 1:
+            self.lightest = variable("lightest", (), 0.0)
         if self.has_walls:
             # They begin close, so that things run into them, and give way.
             self.low, self.high = variable("low", (2,), 1 / 3), variable("high", (2,), 2 / 3)
@@ -161,9 +164,7 @@ class SceneLayer(keras.layers.Layer):
     def walls(self) -> Walls:
         if not self.has_walls:
             return Walls(tf.constant([-_NOWHERE] * 2), tf.constant([_NOWHERE] * 2), tf.constant(0.0))
-        # Clipped, since a sigmoid would never stop a thing at the wall.
-        reflected = tf.clip_by_value(0.5 + 10.0 * self.reflected, 0.0, 1.0)
-        return Walls(self.size * self.low, self.size * self.high, reflected)
+        return Walls(self.size * self.low, self.size * self.high, _share(self.reflected))
 
     def register(self, latest: Latest) -> Registered:
         """Find the background, what recurs, and the things and how they and the camera move."""
@@ -253,8 +254,7 @@ class SceneLayer(keras.layers.Layer):
 
     def _by_whole_pixels(self, away) -> tf.Tensor:
         """How far things have moved, rounded as far as things are known to move by whole pixels."""
-        share = tf.clip_by_value(0.5 + 10.0 * self.whole_pixels, 0.0, 1.0)
-        return away + share * tf.stop_gradient(tf.round(away) - away)
+        return away + _share(self.whole_pixels) * tf.stop_gradient(tf.round(away) - away)
 
     def _weights(self, things: Things, unlike):
         """Of the moments, for looks that differ from them by ``unlike`` ``(batch, K, looks, n)``."""
@@ -307,14 +307,18 @@ class SceneLayer(keras.layers.Layer):
         seen = tf.reshape(seen, tf.concat([tf.shape(weights)[:3], things.crops.shape[3:]], 0))
         colour, cover, visible = tf.split(seen, [channels, 1, 1], 3)
         share = 1.0 / (visible + 1e-3)
-        share *= _smoothstep((cover * share - 0.05) / 0.2)
+        share *= _smoothstep(cover * share / 0.1)
         away = self._by_whole_pixels(places - things.centre[:, :, None])
         looks = tf.transpose(shifted(tf.concat([colour, cover], 3) * share, away), [1, 0, 2, 4, 5, 3])
-        frames = scene.background[:, None]
+        frames, alone = scene.background[:, None], []
         for k in range(self.num_things):
             colour, cover = tf.split(looks[k], [channels, 1], -1)
             frames = colour + (1.0 - cover) * frames
-        return frames
+            alone.append(colour + (1.0 - cover) * scene.background[:, None])
+        if self.num_things == 1:
+            return frames
+        share = _share(self.lightest)
+        return (1.0 - share) * frames + share * tf.reduce_max(alone, 0)
 
     def get_config(self):
         config = {"num_things": self.num_things, "has_walls": self.has_walls, "follows_camera": self.follows_camera}
@@ -333,6 +337,11 @@ def _and(evidence, *more) -> tf.Tensor:
 def _by_thing(x) -> tf.Tensor:
     """Swap time and thing."""
     return tf.transpose(x, [0, 2, 1, *range(3, x.shape.rank)])
+
+
+def _share(variable) -> tf.Tensor:
+    """A share that is learnt, one half at first. Clipped, since a sigmoid would never reach 0 or 1."""
+    return tf.clip_by_value(0.5 + 10.0 * variable, 0.0, 1.0)
 
 
 def _fixed(x):
