@@ -43,13 +43,19 @@ def draw(shapes, background, length):
 @pytest.fixture(scope="module")
 def two_shapes():
     """A disc and a cross that fly through each other and bounce, 36 frames seen and 60 to come."""
+    shapes, places = disc_and_cross(), np.stack(crossing(96), 1)
+    frames = draw(list(zip(shapes, crossing(96), strict=True)), np.zeros([SIZE, SIZE]), 96)
+    return frames, places
+
+
+def disc_and_cross():
     y, x = np.mgrid[-7:8, -7:8]
-    disc, cross = (y**2 + x**2 <= 49) * 0.9, ((abs(y) <= 2) | (abs(x) <= 2)) * 0.7
-    length = 96
+    return (y**2 + x**2 <= 49) * 0.9, ((abs(y) <= 2) | (abs(x) <= 2)) * 0.7
+
+
+def crossing(length):
     first = np.stack([bounce(20, 1.57, length), bounce(14, 1.05, length)], -1)
-    second = np.stack([bounce(44, -1.12, length), bounce(48, -1.36, length)], -1)
-    frames = draw([(disc, first), (cross, second)], np.zeros([SIZE, SIZE]), length)
-    return frames, np.stack([first, second], 1)
+    return first, np.stack([bounce(44, -1.12, length), bounce(48, -1.36, length)], -1)
 
 
 def scene_layer(num_things, low=12.0, high=51.0):
@@ -155,6 +161,26 @@ def test_two_things_are_predicted_sharp_and_in_place(two_shapes):
     assert psnr(predicted[:, 0], frames[:, 36]) > 32
     assert psnr(predicted, frames[:, 36:]) > 24
     assert psnr(np.median(frames[:, :36], 1)[:, None], frames[:, 36:]) < 15
+
+
+def test_which_of_two_things_is_seen_where_they_meet_is_learnt():
+    """Here the lighter one, as in Moving MNIST."""
+    black = np.zeros([SIZE, SIZE])
+    frames = np.maximum(*(draw([shape], black, 96) for shape in zip(disc_and_cross(), crossing(96), strict=True)))
+    layer = scene_layer(2)
+    found = layer.register(Latest.of(tf.constant(frames[:, :36]), 36)).scene
+    scene, pose = layer.go_on(found, tf.constant(60))
+
+    def error():
+        return tf.reduce_mean(tf.square(layer.picture(scene, pose) - frames[:, 36:]))
+
+    with tf.GradientTape() as tape:
+        undecided = error()
+    assert tape.gradient(undecided, layer.lightest.value) < 0
+    layer.lightest.assign(0.05)
+    lighter = error()
+    layer.lightest.assign(-0.05)
+    assert lighter < undecided < error()
 
 
 def test_averages_leave_out_what_does_not_belong():
