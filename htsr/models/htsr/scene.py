@@ -340,8 +340,10 @@ def _by_thing(x) -> tf.Tensor:
 
 
 def _share(variable) -> tf.Tensor:
-    """A share that is learnt, one half at first. Clipped, since a sigmoid would never reach 0 or 1."""
-    return tf.clip_by_value(0.5 + 10.0 * variable, 0.0, 1.0)
+    """A share that is learnt, one half at first. Clipped, since a sigmoid would never reach 0 or 1; with a gradient
+    beyond them, too, so that it can come back."""
+    share = 0.5 + 10.0 * variable
+    return share + tf.stop_gradient(tf.clip_by_value(share, 0.0, 1.0) - share)
 
 
 def _fixed(x):
