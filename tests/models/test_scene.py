@@ -201,11 +201,14 @@ def test_averages_leave_out_what_does_not_belong():
     assert furthest(believed(tf.constant(crops), weights)) < 0.005
 
 
-@pytest.mark.parametrize(("known", "moved"), [(0.05, 3.0), (0.0, 2.85), (-0.05, 2.7)])
+@pytest.mark.parametrize(("known", "moved"), [(0.2, 3.0), (0.0, 2.85), (-0.2, 2.7)])
 def test_places_are_rounded_as_far_as_things_move_by_whole_pixels(known, moved):
     layer = scene_layer(1)
     layer.whole_pixels.assign(known)
-    np.testing.assert_allclose(layer._by_whole_pixels(tf.constant([2.7])), [moved], rtol=1e-6)
+    with tf.GradientTape() as tape:
+        rounded = layer._by_whole_pixels(tf.constant([2.7]))
+    np.testing.assert_allclose(rounded, [moved], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(rounded, layer.whole_pixels.value), 3.0, rtol=1e-5)  # at the ends, too
 
 
 def test_what_stands_still_is_drawn_as_it_is():
