@@ -53,13 +53,13 @@ class LossScale:
     def __init__(self):
         self.factor, self.steps = tf.Variable(2.0**15), tf.Variable(0)
 
-    def update(self, finite: bool) -> None:
-        """Take note of a step."""
-        steps = self.steps + 1
+    def update(self, finite) -> None:
+        """Take note of a step, whose gradient was ``finite`` or not."""
+        steps = tf.where(finite, self.steps + 1, 0)
         grown = steps == _PATIENCE
-        doubled = tf.minimum(2.0 * self.factor, 2.0**24)
-        self.factor.assign(tf.where(grown, doubled, self.factor) if finite else tf.maximum(self.factor / 2.0, 1.0))
-        self.steps.assign(tf.where(grown, 0, steps) if finite else 0)
+        factor = tf.where(finite, self.factor, self.factor / 2.0) * tf.where(grown, 2.0, 1.0)
+        self.factor.assign(tf.clip_by_value(factor, 1.0, 2.0**24))
+        self.steps.assign(tf.where(grown, 0, steps))
 
 
 class TrainingStep:
@@ -146,17 +146,16 @@ class TrainingStep:
                 optimizer.apply(grads, trained)
             for average, variable in zip(self.ema_variables, model.trainable_variables, strict=False):
                 average.assign(decay * average + (1.0 - decay) * variable)
-            if self.loss_scale is not None:
-                self.loss_scale.update(finite=True)
             return tf.constant(0)
 
         def skip():
             optimizer.iterations.assign(optimizer.iterations + 1)  # which batches and noise are functions of
-            if self.loss_scale is not None:
-                self.loss_scale.update(finite=False)
             return tf.constant(0)
 
-        tf.cond(strategy.experimental_local_results(finite)[0], apply, skip)
+        finite = strategy.experimental_local_results(finite)[0]
+        tf.cond(finite, apply, skip)
+        if self.loss_scale is not None:
+            self.loss_scale.update(finite)
 
     def _accumulated(self, part: TrainingPass, seed, step):
         """Loss, terms and gradients, averaged over the parts of a batch."""
