@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from htsr.errors import InputError
-from htsr.models.htsr import camera, flow, motion, tracking
+from htsr.models.htsr import camera, flow, motion, things, tracking
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.looks import believed, period_of, shifted
 from htsr.models.htsr.model import HTSR
@@ -71,7 +71,11 @@ def predict(layer, context, length):
     """The frames that the registered things and their background give."""
     scene = layer.register(Latest.of(tf.constant(context), context.shape[1])).scene
     scene, pose = layer.go_on(scene, tf.constant(length))
-    return layer.picture(scene, pose).numpy()
+    return drawn(layer, scene, pose).numpy()
+
+
+def drawn(layer, scene, pose):
+    return things.draw(scene.things, pose.things, scene.background, layer.habits())
 
 
 def psnr(a, b):
@@ -172,7 +176,7 @@ def test_which_of_two_things_is_seen_where_they_meet_is_learnt():
     scene, pose = layer.go_on(found, tf.constant(60))
 
     def error():
-        return tf.reduce_mean(tf.square(layer.picture(scene, pose) - frames[:, 36:]))
+        return tf.reduce_mean(tf.square(drawn(layer, scene, pose) - frames[:, 36:]))
 
     with tf.GradientTape() as tape:
         undecided = error()
@@ -206,7 +210,7 @@ def test_places_are_rounded_as_far_as_things_move_by_whole_pixels(known, moved):
     layer = scene_layer(1)
     layer.whole_pixels.assign(known)
     with tf.GradientTape() as tape:
-        rounded = layer._by_whole_pixels(tf.constant([2.7]))
+        rounded = layer.habits().rounded(tf.constant([2.7]))
     np.testing.assert_allclose(rounded, [moved], rtol=1e-6)
     np.testing.assert_allclose(tape.gradient(rounded, layer.whole_pixels.value), 3.0, rtol=1e-5)  # at the ends, too
 

@@ -44,6 +44,11 @@ def weights_of(unlike, likeness, hidden=0.0) -> tf.Tensor:
     return tf.nn.softmax(-tf.exp(10.0 * likeness) * unlike - hidden, -1)
 
 
+def itself(frames) -> tf.Tensor:
+    """Added to how much moments differ, it keeps each from being drawn from itself."""
+    return 1e3 * tf.eye(frames.shape[1])
+
+
 def a_period_before(unlike, period, ahead) -> tf.Tensor:
     """How much the moments differ from that a whole number of periods before the frames ``ahead`` ``(batch, time)``."""
     period = period[:, :, None]

@@ -11,39 +11,16 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from htsr.models.htsr import camera, flow, motion, recurrence, tracking
-from htsr.models.htsr.background import median, uncovered
+from htsr.models.htsr import camera, flow, recurrence, things
+from htsr.models.htsr.background import median
 from htsr.models.htsr.camera import Camera
 from htsr.models.htsr.compose import Compositor
 from htsr.models.htsr.flow import Flow
-from htsr.models.htsr.looks import believed, period_of, shifted, unlikeness
-from htsr.models.htsr.motion import Motion, Walls
-from htsr.models.htsr.recurrence import Recurring, a_period_before, weights_of
+from htsr.models.htsr.motion import Walls
+from htsr.models.htsr.recurrence import Recurring, a_period_before, itself, weights_of
+from htsr.models.htsr.things import Habits, Shown, Things
 
-_IN_VIEW = 0.3  # of a thing's most mass in a frame, from which on its look there counts
 _NOWHERE = 1e4  # pixels
-_PLACE_ERROR = 0.5  # pixels, of the likelihood of where things were seen
-
-
-class Things(NamedTuple):
-    """``K`` things that move, registered in ``n`` observed frames, the moments.
-
-    Attributes:
-        crops: the frames, shifted to where the thing lies in the best of them: colour times coverage, coverage and
-            visibility, all times visibility, ``(batch, K, n, channel + 2, height, width)``.
-        unlike: how much the thing differs between two moments, a share of its energy, ``(batch, K, n, n)``.
-        period: after how many frames its look recurs, int32 ``(batch, K)``.
-        wobble: its place minus that of a steady motion, ``(batch, K, n, 2)`` in pixels.
-        centre: where it lies in the crops, ``(batch, K, 2)``.
-        motion: at the last moment.
-    """
-
-    crops: tf.Tensor
-    unlike: tf.Tensor
-    period: tf.Tensor
-    wobble: tf.Tensor
-    centre: tf.Tensor
-    motion: Motion
 
 
 class Registered(NamedTuple):
@@ -108,14 +85,12 @@ class Pose(NamedTuple):
     Attributes:
         age: how many frames after the last observed one they are, float32 ``(batch, time)``, 0 for observed ones.
         recurring: weights of the moments in the whole frame, ``(batch, time, n)``.
-        weights: of the moments of things, ``(batch, time, K, n)``, or ().
-        places: of things, ``(batch, time, K, 2)``, or ().
+        things: how they are shown, or ().
     """
 
     age: tf.Tensor
     recurring: tf.Tensor
-    weights: tf.Tensor | tuple[()] = ()
-    places: tf.Tensor | tuple[()] = ()
+    things: Shown | tuple[()] = ()
 
 
 @keras.saving.register_keras_serializable("htsr")
@@ -161,10 +136,12 @@ class SceneLayer(keras.layers.Layer):
             self.low, self.high = variable("low", (2,), 1 / 3), variable("high", (2,), 2 / 3)
             self.reflected = variable("reflected", (), 0.0)
 
-    def walls(self) -> Walls:
-        if not self.has_walls:
-            return Walls(tf.constant([-_NOWHERE] * 2), tf.constant([_NOWHERE] * 2), tf.constant(0.0))
-        return Walls(self.size * self.low, self.size * self.high, _share(self.reflected))
+    def habits(self) -> Habits:
+        walls = Walls(tf.constant([-_NOWHERE] * 2), tf.constant([_NOWHERE] * 2), tf.constant(0.0))
+        if self.has_walls:
+            walls = Walls(self.size * self.low, self.size * self.high, _share(self.reflected))
+        lightest = _share(self.lightest) if self.num_things > 1 else 0.0
+        return Habits(self.likeness, _share(self.whole_pixels), lightest, walls)
 
     def register(self, latest: Latest) -> Registered:
         """Find the background, what recurs, and the things and how they and the camera move."""
@@ -178,7 +155,7 @@ class SceneLayer(keras.layers.Layer):
         none = tf.zeros_like(error)
         scene = Scene(background, mean, deviation, tf.cast(none, tf.int32), error[:, None], recurring, (), (), ())
         # Every moment is drawn from the other ones.
-        weights = weights_of(recurring.unlike + _itself(frames), self.alike)[:, 0]
+        weights = weights_of(recurring.unlike + itself(frames), self.alike)[:, 0]
         registered = Registered(scene, Pose(tf.zeros_like(frames[:, :, 0, 0, 0]), weights), none)
         if self.follows_camera:
             registered = self._with_camera(registered, seen)
@@ -204,62 +181,11 @@ class SceneLayer(keras.layers.Layer):
 
     def _with_things(self, registered: Registered, seen) -> Registered:
         scene = registered.scene
-        frames = scene.recurring.frames
-        far = tracking.difference(frames, scene.background) * seen[:, None, None]
-        tracks = tracking.track(far, seen, self.num_things)
-        weights = tf.clip_by_value(2.0 * tracks.quality - 0.6, 0.0, 1.0) * seen[:, None]
-        walls = self.walls()
-        last, steady = motion.retrace(*motion.fit(tracks.places, weights, _fixed(walls)), walls)
-        error = tf.minimum(tf.square((steady - tracks.places) / _PLACE_ERROR), tf.abs(steady - tracks.places) * 8.0)
-        place_nll = tf.reduce_sum(weights[..., None] * error, [1, 2, 3]) / (2.0 * tf.reduce_sum(seen))
-        # Where a thing is hardly to be made out, it is where a steady motion takes it.
-        steady = tf.stop_gradient(steady)
-        wobble = tf.minimum(2.0 * weights, 1.0)[..., None] * (tracks.places - steady)
-        tracks = tracks._replace(places=steady + wobble)
-        away = tf.stop_gradient(self._by_whole_pixels(_by_thing(tracks.places - tracks.centre[:, None])))
-        things = self._things(frames, far, scene.background, tracks, away, _by_thing(wobble), _fixed(last))
-        background = tf.stop_gradient(uncovered(frames, seen, things.crops, away, scene.background))
-        speed = tf.minimum(tf.reduce_max(tf.abs(things.motion.velocity), [1, 2]), 2.0)
-        evidence = _and(scene.evidence, tf.stop_gradient(tf.math.log1p(place_nll)) / 3.0, speed)
-        moments = _by_thing(self._weights(things, things.unlike + _itself(frames)))
-        return Registered(
-            scene._replace(things=things, evidence=evidence, background=background),
-            registered.pose._replace(weights=moments, places=tracks.places),
-            place_nll,
-        )
-
-    def _things(self, frames, far, background, tracks, away, wobble, last) -> Things:
-        covered = tracking.coverage(far)[..., None]
-        colour = tf.where(covered > 0, frames - (1.0 - covered) * background[:, None], 0.0)
-        whole = tf.transpose(tf.concat([colour, covered], -1), [0, 1, 4, 2, 3])[:, None]
-        shares = tf.transpose(tracking.shares(tracks.places, frames.shape[2:4]), [0, 2, 1, 3, 4])
-        templates = tf.repeat(tracks.template[:, :, None], frames.shape[1], 2)[:, :, :, None]
-        free = tf.unstack(1.0 - shifted(templates, away), axis=1)
-        mass = tf.reduce_sum(shares * far[:, None], [3, 4])
-        usable = tf.cast(mass > _IN_VIEW * tf.reduce_max(mass, 2, keepdims=True), tf.float32)
-        visible = []
-        for k in range(self.num_things):
-            visible.append(tf.ones_like(free[k]) * usable[:, k, :, None, None, None])
-            for other in range(self.num_things):
-                if other != k:
-                    visible[k] *= free[other]
-        visible = tf.stack(visible, 1)
-        cut = tf.concat([whole * shares[:, :, :, None] * visible, visible], 3)
-        crops = shifted(cut, -away)
-        steady = shifted(cut, wobble - away)
-        unlike = unlikeness(steady[:, :, :, :-2], steady[:, :, :, -1])
-        period = period_of(unlike, usable)
-        things = Things(crops, unlike, period, wobble, tracks.centre, last)
-        return things._replace(crops=believed(crops, tf.stop_gradient(self._weights(things, unlike))))
-
-    def _by_whole_pixels(self, away) -> tf.Tensor:
-        """How far things have moved, rounded as far as things are known to move by whole pixels."""
-        return away + _share(self.whole_pixels) * tf.stop_gradient(tf.round(away) - away)
-
-    def _weights(self, things: Things, unlike):
-        """Of the moments, for looks that differ from them by ``unlike`` ``(batch, K, looks, n)``."""
-        hidden = 1e4 * (1.0 - tf.reduce_max(things.crops[:, :, :, -1], [3, 4]))[:, :, None]
-        return weights_of(unlike, self.likeness, hidden)
+        found = things.find(scene.recurring.frames, seen, scene.background, self.num_things, self.habits())
+        speed = tf.minimum(tf.reduce_max(tf.abs(found.things.motion.velocity), [1, 2]), 2.0)
+        evidence = _and(scene.evidence, tf.stop_gradient(tf.math.log1p(found.place_nll)) / 3.0, speed)
+        scene = scene._replace(things=found.things, evidence=evidence, background=found.background)
+        return Registered(scene, registered.pose._replace(things=found.shown), found.place_nll)
 
     def go_on(self, scene: Scene, length) -> tuple[Scene, Pose]:
         """The scene after ``length`` frames that nobody sees, and how these are drawn: each thing as it looked whole
@@ -268,15 +194,11 @@ class SceneLayer(keras.layers.Layer):
         recurring = scene.recurring
         recurring = weights_of(a_period_before(recurring.unlike, recurring.period, ahead), self.alike)[:, 0]
         pose = Pose(1.0 + tf.cast(ahead, tf.float32), recurring)
-        scene = scene._replace(age=scene.age + length)
+        later = scene._replace(age=scene.age + length)
         if not self.num_things:
-            return scene, pose
-        things = scene.things
-        last, places = motion.follow(things.motion, _fixed(self.walls()), length)
-        weights = self._weights(things, a_period_before(things.unlike, things.period, ahead))
-        wobble = _by_thing(tf.matmul(weights, things.wobble))
-        scene = scene._replace(things=things._replace(motion=last))
-        return scene, pose._replace(weights=_by_thing(weights), places=places + wobble)
+            return later, pose
+        moved, shown = things.go_on(scene.things, scene.age, length, self.habits())
+        return later._replace(things=moved), pose._replace(things=shown)
 
     def draw(self, scene: Scene, pose: Pose, generated) -> tf.Tensor:
         """Frames ``(batch, time, height, width, channel)`` of a scene and of generated frames."""
@@ -287,7 +209,7 @@ class SceneLayer(keras.layers.Layer):
         """What a frame is composed of, by name."""
         frames, pictures = scene.recurring.frames, {}
         if self.num_things:
-            pictures["things"] = self.picture(scene, pose)
+            pictures["things"] = things.draw(scene.things, pose.things, scene.background, self.habits())
         if self.follows_camera:
             carried, known = camera.carry(frames[:, -1], scene.camera, pose.age)
             pictures["carried"] = carried + (1.0 - known) * scene.background[:, None]
@@ -298,45 +220,13 @@ class SceneLayer(keras.layers.Layer):
         still = {"background": scene.background[:, None], "mean": scene.mean[:, None], "last": frames[:, -1:]}
         return {**pictures, **still, "generated": generated}
 
-    def picture(self, scene: Scene, pose: Pose) -> tf.Tensor:
-        """The things over the background, ``(batch, time, height, width, channel)``."""
-        things, channels = scene.things, scene.background.shape[-1]
-        weights, places = _by_thing(pose.weights), _by_thing(pose.places)
-        flat = tf.reshape(things.crops, tf.concat([tf.shape(things.crops)[:3], [-1]], 0))
-        seen = tf.matmul(weights, flat)
-        seen = tf.reshape(seen, tf.concat([tf.shape(weights)[:3], things.crops.shape[3:]], 0))
-        colour, cover, visible = tf.split(seen, [channels, 1, 1], 3)
-        share = 1.0 / (visible + 1e-3)
-        share *= _smoothstep(cover * share / 0.1)
-        away = self._by_whole_pixels(places - things.centre[:, :, None])
-        looks = tf.transpose(shifted(tf.concat([colour, cover], 3) * share, away), [1, 0, 2, 4, 5, 3])
-        frames, alone = scene.background[:, None], []
-        for k in range(self.num_things):
-            colour, cover = tf.split(looks[k], [channels, 1], -1)
-            frames = colour + (1.0 - cover) * frames
-            alone.append(colour + (1.0 - cover) * scene.background[:, None])
-        if self.num_things == 1:
-            return frames
-        share = _share(self.lightest)
-        return (1.0 - share) * frames + share * tf.reduce_max(alone, 0)
-
     def get_config(self):
         config = {"num_things": self.num_things, "has_walls": self.has_walls, "follows_camera": self.follows_camera}
         return {**super().get_config(), **config, "has_flow": self.has_flow}
 
 
-def _itself(frames) -> tf.Tensor:
-    """Added to how much moments differ, it keeps each from being drawn from itself."""
-    return 1e3 * tf.eye(frames.shape[1])
-
-
 def _and(evidence, *more) -> tf.Tensor:
     return tf.concat([evidence, tf.stack(more, -1)], -1)
-
-
-def _by_thing(x) -> tf.Tensor:
-    """Swap time and thing."""
-    return tf.transpose(x, [0, 2, 1, *range(3, x.shape.rank)])
 
 
 def _share(variable) -> tf.Tensor:
@@ -344,13 +234,3 @@ def _share(variable) -> tf.Tensor:
     beyond them, too, so that it can come back."""
     share = 0.5 + 10.0 * variable
     return share + tf.stop_gradient(tf.clip_by_value(share, 0.0, 1.0) - share)
-
-
-def _fixed(x):
-    """Without a gradient: walls are learnt from where things were seen alone."""
-    return type(x)(*map(tf.stop_gradient, x))
-
-
-def _smoothstep(x) -> tf.Tensor:
-    x = tf.clip_by_value(x, 0.0, 1.0)
-    return x * x * (3.0 - 2.0 * x)
