@@ -39,7 +39,7 @@ def write_onnx(model: VideoModel, folder: Path) -> None:
     """
     import tf2onnx
 
-    signatures = Signatures(model)
+    signatures = Signatures(model, names=_SIGNATURES)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     for name in _SIGNATURES:
         specs = signatures.concrete[name].structured_input_signature[0]

@@ -14,12 +14,12 @@ outside, without loss.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from htsr.export.stream import Stream, frame_specs
+from htsr.export.stream import Stream, frame_specs, traced
 from htsr.models.base import VideoModel
 from htsr.models.rollout import rollout_graph
 
@@ -32,6 +32,7 @@ class Signatures:
     Args:
         model: whose.
         batch, context: sizes that are fixed, where they have to be; None for any.
+        names: of the functions that are wanted.
 
     Attributes:
         concrete: by name, with their specifications of arguments and results.
@@ -39,9 +40,14 @@ class Signatures:
         state: what the tensors of a state hold, by name.
     """
 
-    def __init__(self, model: VideoModel, batch: int | None = None, context: int | None = None):
+    def __init__(
+        self,
+        model: VideoModel,
+        batch: int | None = None,
+        context: int | None = None,
+        names: Collection[str] = ("predict", "init", "step", "observe"),
+    ):
         self._model, self._stream = model, Stream(model, batch, context)
-        self._rollout = tf.function(functools.partial(rollout_graph, model), autograph=False)
         spec = self._stream.state_spec
         flat = tf.nest.flatten(spec)
         self.state = {f"state_{i:02}": path for i, path in enumerate(_paths(spec))}
@@ -49,15 +55,17 @@ class Signatures:
         self.functions, self.concrete = {}, {}
         for suffix, dtype in (("", tf.float32), ("_uint8", tf.uint8)):
             clip, frame, scalar = frame_specs(model, dtype, batch, context)
+            if "predict" in names and dtype == tf.float32:
+                self._rollout = traced(functools.partial(rollout_graph, model), clip, scalar, scalar, scalar)
             arguments = {
                 "predict": {"context": clip, "horizon": scalar, "seed": scalar, "num_samples": scalar},
                 "init": {"context": clip, "seed": scalar},
                 "step": {**state, "seed": scalar},
                 "observe": {**state, "frame": frame, "seed": scalar},
             }
-            for name, specs in arguments.items():
+            for name in names:
                 body = functools.partial(getattr(self, f"_{name}"), dtype)
-                function = _function(f"{name}{suffix}", body, specs)
+                function = _function(f"{name}{suffix}", body, arguments[name])
                 self.functions[f"{name}{suffix}"] = function
                 self.concrete[f"{name}{suffix}"] = function.get_concrete_function()
 

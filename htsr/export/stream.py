@@ -1,5 +1,7 @@
 """Predictions of a video that goes on, frame by frame: a state the caller keeps, and pure functions of it."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,8 @@ class Stream:
     that was lost.
 
     Noise is a function of seed, row and time. The seed is an argument of every call: the same one for one line of
-    events, others for other futures from a state. Of the observed frames since the slowest level of HTSR last ticked
-    the latents are drawn anew at every ``observe``, with its seed; so are the looks of DDPAE's objects. Deterministic
-    models ignore it.
+    events, others for other futures from a state. ``observe`` resamples, using its seed, HTSR's latents of all frames
+    seen since its slowest level last ticked, and the looks of DDPAE's objects. Deterministic models ignore it.
 
     Args:
         model: with weights; they are those at the time of a call.
@@ -47,12 +48,20 @@ class Stream:
 
     def __init__(self, model: VideoModel, batch: int | None = None, context: int | None = None):
         self._model = model
-        clip, frame, seed = frame_specs(model, tf.float32, batch, context)
-        self.init_graph = tf.function(self._init, input_signature=[clip, seed], autograph=False)
-        state = self.init_graph.get_concrete_function().structured_outputs
+        clip, self._frame, self._seed = frame_specs(model, tf.float32, batch, context)
+        self.init_graph = traced(self._init, clip, self._seed)
+        state = self.init_graph.structured_outputs
         self.state_spec = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), state)
-        self.step_graph = tf.function(self._step, input_signature=[self.state_spec, seed], autograph=False)
-        self.observe_graph = tf.function(self._observe, input_signature=[self.state_spec, frame, seed], autograph=False)
+
+    @functools.cached_property
+    def step_graph(self) -> Callable:
+        """``step`` of tensors, as a graph."""
+        return traced(self._step, self.state_spec, self._seed)
+
+    @functools.cached_property
+    def observe_graph(self) -> Callable:
+        """``observe`` of tensors, as a graph."""
+        return traced(self._observe, self.state_spec, self._frame, self._seed)
 
     def init(self, context, seed: int = 0) -> Any:
         """Read a context ``(batch, time, height, width, channel)`` in [0, 1]: the state after it.
@@ -88,6 +97,12 @@ class Stream:
 
     def _observe(self, state, frame, seed):
         return self._model.observe_stream(state, frame, _row_seeds(seed, tf.shape(frame)[0]))
+
+
+def traced(function: Callable, *specs: Any) -> Any:
+    """A function as the one graph for arguments like ``specs``: what calls it, or is saved with it, never traces it
+    again."""
+    return tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
 
 
 def frame_specs(model: VideoModel, dtype: tf.DType, batch: int | None, context: int | None) -> list[tf.TensorSpec]:

@@ -41,7 +41,7 @@ def write_tflite(model: VideoModel, path: Path, context: int) -> None:
         path: of the file.
         context: frames that ``init`` reads; the batch is one.
     """
-    signatures = Signatures(model, batch=1, context=context)
+    signatures = Signatures(model, 1, context, _SIGNATURES)
     module: Any = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     for name in _SIGNATURES:
