@@ -27,14 +27,12 @@ TABLE3 = [path for path in CONFIGS if path.parent.name == "table3"]  # rows of o
 SIMVP = [path for path in CONFIGS if path.parent.parent.name == "simvp"]  # of all translators
 SPARE = [path for path in SIMVP if path.stem not in ("incep_u", "gsta", "tau")]
 RUN = [  # one of every class of models and of every kind of data; all the others are bound and built
-    "cms_lstm/taxibj.yml",
     "conv_lstm/cikm2017.yml",
     "conv_lstm/weatherbench.yml",
     "cwvae/mmnist_laptop.yml",
     "gmg/mmnist_laptop.yml",
-    "kth_laptop.yml",
-    "lmc_memory/mmnist_laptop.yml",
-    "mazes_laptop.yml",
+    "lmc_memory/kth.yml",
+    "mazes.yml",
     "ddpae/mmnist_laptop.yml",
     "e3d_lstm/mmnist_laptop.yml",
     "fc_lstm/mmnist_laptop.yml",
@@ -42,7 +40,7 @@ RUN = [  # one of every class of models and of every kind of data; all the other
     "pde_driven/mmnist_laptop.yml",
     "phydnet/mmnist_laptop.yml",
     "simvp/mmnist_laptop.yml",
-    "st_resnet/mmnist_laptop.yml",
+    "st_resnet/taxibj_4to4.yml",
     "swin_lstm/mmnist_laptop.yml",
     "wast/mmnist_laptop.yml",
     "motionrnn/mmnist_laptop.yml",

@@ -63,6 +63,7 @@ def test_with_tensorflow_alone(exported, tmp_path):
         assert np.abs(received["byte_step"] - as_bytes[0, :, 0]).max() <= 1  # rounded from nearly the same numbers
 
 
+@pytest.mark.usefixtures("plain_graphs")
 @pytest.mark.parametrize("row", ["lmc_memory", "bfloat16", "gsta", "htsr with layers"])
 def test_other_states(row, tmp_path):
     keras.utils.set_random_seed(1)

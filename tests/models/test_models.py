@@ -107,13 +107,13 @@ def test_a_few_steps_lower_the_loss(model):
     weights = model.get_weights()
     model.compile(keras.optimizers.Adam(3e-3))
     x = tf.constant(clips(model))
-    step = tf.function(model.train_step, autograph=False)
-    losses = [float(step(x)["loss"]) for _ in range(12)]
-    assert int(model.optimizer.iterations) == 12 * model.num_passes
+    losses = [float(model.train_step(x)["loss"]) for _ in range(6)]
+    assert int(model.optimizer.iterations) == 6 * model.num_passes
     assert losses[-1] < losses[0]
     model.set_weights(weights)
 
 
+@pytest.mark.usefixtures("plain_graphs")
 @pytest.mark.parametrize("row", ["wast", "st_resnet", "ddpae"])
 def test_in_bfloat16(row):
     """Nearly the same frames, in float32; and it trains."""
