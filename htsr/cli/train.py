@@ -15,13 +15,16 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from htsr.checks import require_choice
 from htsr.config import check_named, check_section, differences, find_config, read_config, run_folder, save_config
 from htsr.errors import InputError
+
+if TYPE_CHECKING:
+    from htsr.data.clips import Clips
 
 # What may change between two starts of one run: it alters neither the weights nor the log.
 MAY_CHANGE = (
@@ -116,9 +119,9 @@ def train(
     import keras
     import tensorflow as tf
 
-    from htsr.data import DATASETS, load_clips
+    from htsr.data import DATASETS
     from htsr.evaluation.protocol import check_eval
-    from htsr.models import MODELS, build_model
+    from htsr.models import build_model
     from htsr.runs import begin, card
     from htsr.runs.folder import RunLock
     from htsr.training import fit as training
@@ -133,37 +136,24 @@ def train(
     settings["jit_compile"], settings["deterministic"] = automatic(settings["jit_compile"], settings["deterministic"])
     strategy = make(name, devices, workers, worker)
     chief = is_chief(strategy)
-    with noticing_loss(strategy, run), RunLock(run) if chief else contextlib.nullcontext():
-        clips = load_clips(split="train", **config["data"])
-        frames = max(settings["valid_context"] + settings["valid_horizon"], clips.shape[0])
-        try:
-            valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
-        except InputError as error:
-            raise InputError(
-                f"validation clips of {frames} frames, the most of data.seq_len and train.valid_context + "
-                f"train.valid_horizon: {error}"
-            ) from None
-        config["data"] |= clips.resolved
-        shape = list(clips.shape[1:])
-        if config["model"].setdefault("frame_shape", shape) != shape:
-            raise InputError(
-                f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it"
-            )
-        config["model"] = check_named("model", config["model"], MODELS)
+    with noticing_loss(strategy, run):
+        clips, valid_clips = _load(config)
         check_eval(config["eval"])
-        _refuse_another_config(run, config)
-        if chief:
-            save_config(config, run / "config.yml")
-            environment.save(run / "environment.json")
-            _announce(tf.config.list_physical_devices("GPU"))
         keras.utils.set_random_seed(settings["seed"])
-        if from_run is not None and chief:
-            begin.begin_with(run, from_run)
         with strategy.scope():
             model = build_model(**config["model"])
-        result = training.fit(model, clips, valid_clips, run, **settings)
-        if chief:
-            card.write_card(run)
+        # What is wrong with a config has been refused by now, so that no folder is made for it.
+        with RunLock(run) if chief else contextlib.nullcontext():
+            _refuse_another_config(run, config)
+            if chief:
+                save_config(config, run / "config.yml")
+                environment.save(run / "environment.json")
+                _announce(tf.config.list_physical_devices("GPU"))
+            if from_run is not None and chief:
+                begin.begin_with(run, from_run)
+            result = training.fit(model, clips, valid_clips, run, **settings)
+            if chief:
+                card.write_card(run)
     following = f"; next: htsr evaluate --logdir {run}" if result.step == settings["steps"] else ""
     print(
         f"{run} is at step {result.step} of {settings['steps']}; peak memory {environment.peak_memory_mib()} "
@@ -171,6 +161,28 @@ def train(
         file=sys.stderr,
     )
     return 0 if result.stopped_by is None else 128 + result.stopped_by
+
+
+def _load(config: dict[str, dict[str, Any]]) -> tuple["Clips", "Clips"]:
+    """The clips to train on and to validate with; what they say of data and model is put into the config."""
+    from htsr.data import load_clips
+    from htsr.models import MODELS
+
+    clips, train = load_clips(split="train", **config["data"]), config["train"]
+    frames = max(train["valid_context"] + train["valid_horizon"], clips.shape[0])
+    try:
+        valid_clips = load_clips(split="valid", **{**config["data"], "seq_len": frames})
+    except InputError as error:
+        raise InputError(
+            f"validation clips of {frames} frames, the most of data.seq_len and train.valid_context + "
+            f"train.valid_horizon: {error}"
+        ) from None
+    config["data"] |= clips.resolved
+    shape = list(clips.shape[1:])
+    if config["model"].setdefault("frame_shape", shape) != shape:
+        raise InputError(f"model.frame_shape is {config['model']['frame_shape']}, but the data's is {shape}; omit it")
+    config["model"] = check_named("model", config["model"], MODELS)
+    return clips, valid_clips
 
 
 def _announce(gpus: list) -> None:

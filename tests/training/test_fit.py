@@ -242,10 +242,18 @@ def test_bad_input_is_one_line_and_status_2(configs, htsr_run, arguments, messag
     assert (htsr_run / "config.yml").read_bytes() == before
 
 
-def test_a_learning_rate_that_is_refused_leaves_no_folder(configs, tmp_path):
-    done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path, "--set", "train.warmup_steps=9999")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("train.warmup_steps=9999", "train.warmup_steps must lie in 0.."),
+        ("data.source=archive", "num_digits=1 has no effect on source=archive"),
+        ("model.levels=0", "levels must be"),
+    ],
+)
+def test_a_config_that_is_refused_leaves_no_folder(configs, tmp_path, wrong, message):
+    done = command.run("train", "--config", configs["htsr"], "--logdir", tmp_path, "--set", wrong)
     assert done.returncode == 2
-    assert "train.warmup_steps must lie in 0.." in done.line
+    assert message in done.line
     assert not list(tmp_path.iterdir())
 
 
