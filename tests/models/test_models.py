@@ -114,7 +114,7 @@ def test_a_few_steps_lower_the_loss(model):
 
 
 @pytest.mark.usefixtures("plain_graphs")
-@pytest.mark.parametrize("row", ["wast", "st_resnet", "ddpae"])
+@pytest.mark.parametrize("row", ["wast", "st_resnet", "ddpae", "simvp"])
 def test_in_bfloat16(row):
     """Nearly the same frames, in float32; and it trains."""
     model, other = build_model(**ROWS[row]), build_model(**ROWS[row], dtype="mixed_bfloat16")

@@ -19,8 +19,10 @@ class GroupedConv(keras.layers.Conv2D):
     """
 
     def call(self, x):
-        y = tf.nn.conv2d(x, tf.cast(tf.convert_to_tensor(self.kernel), x.dtype), 1, "SAME")
-        return y + tf.cast(tf.convert_to_tensor(self.bias), x.dtype)
+        # On processors groups have a gradient in float32 alone.
+        dtype = x.dtype if tf.config.list_physical_devices("GPU") else tf.float32
+        y = tf.nn.conv2d(tf.cast(x, dtype), tf.cast(tf.convert_to_tensor(self.kernel), dtype), 1, "SAME")
+        return tf.cast(y, x.dtype) + tf.cast(tf.convert_to_tensor(self.bias), x.dtype)
 
 
 class Inception(keras.layers.Layer):
