@@ -100,8 +100,7 @@ class Stream:
 
 
 def traced(function: Callable, *specs: Any) -> Any:
-    """A function as the one graph for arguments like ``specs``: what calls it, or is saved with it, never traces it
-    again."""
+    """Trace a function for arguments like ``specs``, once: neither who calls it nor who saves it traces it again."""
     return tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
 
 
